@@ -1,0 +1,1 @@
+"""The shape of answers: JSON, CSV and MessagePack."""

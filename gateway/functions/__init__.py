@@ -1,0 +1,1 @@
+"""The InfluxQL functions: what each takes, gives and calls in the engine."""

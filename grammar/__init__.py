@@ -1,0 +1,1 @@
+"""The InfluxQL language: text to tree and back. No engine, no clock."""

@@ -1,0 +1,1 @@
+"""TinyFlux: an embeddable time series database."""

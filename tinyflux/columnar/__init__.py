@@ -1,0 +1,1 @@
+"""The columnar storage: typed arrays, write-ahead log, Parquet segments."""

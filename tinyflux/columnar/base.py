@@ -1,0 +1,338 @@
+"""The contract between a columnar storage and everything that asks it: requests, answers, and the two ABCs.
+
+`Reader` is what can be asked, of a storage or of a snapshot of it. `ColumnarStorage` adds what can be done. Requests and
+answers are arrays: int64 nanoseconds, typed columns, no Point objects. A second implementation, on a distributed engine,
+fits behind these few methods; `tinyflux.columnar.aggregate` is the default `aggregate` for all of them.
+
+A cut that differs from a per-series iterator: `scan` yields Frames of *many* series, sorted by (series, time), because a
+Python step per series costs more than the arithmetic on its rows once there are hundreds of series. Frames come in
+partitions: no (series, time) occurs in two frames, and for one series the frames come in ascending time order.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinyflux.batch import (
+    MAX_TIME_NS,
+    MIN_TIME_NS,
+    Bools,
+    FieldType,
+    Int32s,
+    Int64s,
+    PointBatch,
+)
+from tinyflux.queries import CompoundQuery, SimpleQuery
+from tinyflux.storages import Storage
+from tinyflux.windows import Windows
+
+Query: TypeAlias = SimpleQuery | CompoundQuery
+Values: TypeAlias = NDArray[np.float64] | NDArray[np.int64] | NDArray[np.bool_] | NDArray[np.object_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TagColumn:
+    """One tag of many series, dictionary coded.
+
+    Attributes:
+        codes: int32[k], an index into `values` for each series; -1 where the series lacks the tag.
+        values: The distinct values; None is the explicit None of the TinyFlux API.
+    """
+
+    codes: Int32s
+    values: Sequence[str | None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SeriesSet:
+    """Series of one measurement: the tag half of a query's answer.
+
+    Attributes:
+        measurement: Their measurement.
+        ids: int64[k], ascending; an id names one series for the life of a storage.
+        columns: Tag key to its column over these series. Every tag key of the measurement is there.
+    """
+
+    measurement: str
+    ids: Int64s
+    columns: Mapping[str, TagColumn]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def tags(self, row: int) -> dict[str, str | None]:
+        """Return the tags that series number `row` has, sorted by tag key."""
+        return {
+            key: column.values[code]
+            for key, column in sorted(self.columns.items())
+            if (code := int(column.codes[row])) >= 0
+        }
+
+    def take(self, rows: NDArray[np.integer] | Bools) -> SeriesSet:
+        """Return the chosen series; rows is a bool mask or ascending positions."""
+        columns = {k: TagColumn(c.codes[rows], c.values) for k, c in self.columns.items()}
+        return SeriesSet(self.measurement, self.ids[rows], columns)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FieldColumn:
+    """One field of the rows of a frame.
+
+    Attributes:
+        type: FLOAT, INTEGER, BOOLEAN or STRING; NONE for a field that only ever was None.
+        values: float64[n], int64[n], bool[n] or object[n] (str); anything where not valid.
+        valid: bool[n]; None when every row has a value.
+        none: bool[n] or None: rows whose field is there with the value None (TinyFlux API only; never valid).
+    """
+
+    type: FieldType
+    values: Values
+    valid: Bools | None = None
+    none: Bools | None = None
+
+    def mask(self) -> Bools:
+        """Return bool[n], true where there is a value."""
+        return np.ones(len(self.values), np.bool_) if self.valid is None else self.valid
+
+    def take(self, rows: NDArray[np.integer] | Bools | slice) -> FieldColumn:
+        """Return the chosen rows."""
+        return FieldColumn(
+            self.type,
+            self.values[rows],
+            None if self.valid is None else self.valid[rows],
+            None if self.none is None else self.none[rows],
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """Rows of one measurement, sorted by (series, time).
+
+    Attributes:
+        series: The series that have rows here, ids ascending; every one has at least one row.
+        offsets: int64[k + 1]; the rows of series i are offsets[i]:offsets[i + 1].
+        times: int64[n] ns since 1970, ascending within a series (strictly, when the storage overwrites).
+        columns: The asked fields that exist in the measurement (all of them when none were named).
+    """
+
+    series: SeriesSet
+    offsets: Int64s
+    times: Int64s
+    columns: Mapping[str, FieldColumn]
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def series_rows(self) -> Int64s:
+        """Return int64[n], the position in `series` of each row."""
+        return np.repeat(np.arange(len(self.series)), np.diff(self.offsets))
+
+
+@dataclass(frozen=True, slots=True)
+class ScanRequest:
+    """Which rows of a measurement, and which fields of them.
+
+    Attributes:
+        measurement: Its name.
+        query: Which rows; None is all. Tags and fields only: time is in the bounds (TimeQuery is honoured too).
+        start_ns: First time, inclusive.
+        end_ns: Last time, inclusive (the one closed interval of the engine: int64 has no room for max + 1).
+        fields: Which fields to bring; None is all. Fields that only the query needs are read but not returned.
+    """
+
+    measurement: str
+    query: Query | None = None
+    start_ns: int = MIN_TIME_NS
+    end_ns: int = MAX_TIME_NS
+    fields: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One function over one field: `percentile(usage, 95)` is Call("percentile", "usage", (95,))."""
+
+    function: str
+    field: str
+    args: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AggregateRequest:
+    """Functions over the rows of a scan, per group of series and per time window.
+
+    Attributes:
+        scan: Which rows; its `fields` are ignored, the calls say them.
+        calls: The functions (`tinyflux.windows.KERNELS` lists them).
+        group_by: Tag keys; series of equal values form one group. () is one group.
+        windows: The time grid; None is one window over everything.
+        aux: With exactly one selector call: fields to bring from the chosen point.
+        max_cells: Refuse answers of more groups x windows than this.
+    """
+
+    scan: ScanRequest
+    calls: tuple[Call, ...]
+    group_by: tuple[str, ...] = ()
+    windows: Windows | None = None
+    aux: tuple[str, ...] = ()
+    max_cells: int = 50_000_000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CallColumn:
+    """The answers of one call.
+
+    Attributes:
+        type: The type of the values (count gives INTEGER, mean FLOAT, selectors the type of the field).
+        values: [g, w], anything where not valid. g groups, w windows.
+        valid: bool[g, w]; false where the window has no value. `count` is invalid there too, never 0.
+        times: int64[g, w], the time of the chosen point; None unless the call is a selector.
+        series: int64[g, w], the id of the chosen point's series; None unless the call is a selector.
+    """
+
+    type: FieldType
+    values: Values
+    valid: Bools
+    times: Int64s | None = None
+    series: Int64s | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AggregateTable:
+    """What `aggregate` answers.
+
+    Attributes:
+        groups: One tuple a group, the values of the `group_by` tags in that order ("" where a tag is missing), sorted.
+            Only groups with at least one row are here (a row whose asked fields are all absent does not count).
+        windows: int64[w], consecutive window numbers (`Windows.start` gives their times); [0] without windows.
+        columns: One per call, in the order of the request.
+        aux: The columns of `aux`, [g, w] each; a field that does not exist is missing here.
+        first: int64[g], the window number of the first row of each group.
+    """
+
+    groups: list[tuple[str, ...]]
+    windows: Int64s
+    columns: list[CallColumn]
+    aux: dict[str, CallColumn] = field(default_factory=dict)
+    first: Int64s = field(default_factory=lambda: np.zeros(0, np.int64))
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Points of a batch that were not stored: how many, and why (in InfluxDB's words)."""
+
+    points: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class WriteResult:
+    """How an append went: how many points were stored, and what was rejected."""
+
+    stored: int
+    rejected: tuple[Rejection, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteRequest:
+    """Which points to delete: those of matching series in a closed time interval.
+
+    Attributes:
+        measurement: Its name; None is every measurement.
+        query: Tags only (MeasurementQuery too); a field in it is refused with QueryError.
+        start_ns: First time, inclusive.
+        end_ns: Last time, inclusive.
+    """
+
+    measurement: str | None = None
+    query: Query | None = None
+    start_ns: int = MIN_TIME_NS
+    end_ns: int = MAX_TIME_NS
+
+
+class Reader(ABC):
+    """What can be asked of a columnar storage or of a snapshot of one."""
+
+    @abstractmethod
+    def measurements(self) -> list[str]:
+        """Return the names of all measurements, sorted. From the index."""
+
+    @abstractmethod
+    def field_keys(self, measurement: str) -> dict[str, FieldType]:
+        """Return the fields of a measurement with their types, sorted by key; {} when unknown. From the index."""
+
+    @abstractmethod
+    def tag_keys(self, measurement: str) -> list[str]:
+        """Return the tag keys of a measurement, sorted; [] when unknown. From the index."""
+
+    @abstractmethod
+    def series(self, measurement: str, query: Query | None = None) -> SeriesSet:
+        """Return the series that can match: the tag half of a query. From the index.
+
+        Conditions on fields and time are taken as true, so the answer may hold series without a matching row.
+        """
+
+    @abstractmethod
+    def scan(self, request: ScanRequest) -> Iterator[Frame]:
+        """Yield the matching rows. Never yields an empty frame. Frames are bounded in rows."""
+
+    @abstractmethod
+    def aggregate(self, request: AggregateRequest) -> AggregateTable:
+        """Return functions of the matching rows per group and window.
+
+        Raises:
+            LimitExceeded: More than `max_cells` cells.
+            QueryError: A function that does not take the field's type, or an unknown function.
+        """
+
+    @abstractmethod
+    def series_count(self) -> int:
+        """Return the number of series."""
+
+
+class ColumnarStorage(Storage, Reader):
+    """A storage that takes and gives columns. Queries are pushed down to it."""
+
+    overwrite: bool
+
+    @abstractmethod
+    def append_batch(
+        self,
+        batch: PointBatch,
+        on_durable: Callable[[Exception | None], None] | None = None,
+    ) -> WriteResult:
+        """Store the points whose field types agree with the stored ones; reject the others.
+
+        Returns when the points can be read and, without `on_durable`, are as durable as the sync mode promises. With
+        `on_durable`, returns at once and calls it from another thread when they are (None) or cannot be (the error).
+        It is also called when nothing was stored.
+
+        Raises:
+            StorageReadOnly: The log had failed before.
+            StorageClosed: After close().
+        """
+
+    @abstractmethod
+    def delete(self, request: DeleteRequest) -> int:
+        """Delete points, durably. Returns how many series had points removed or might have had."""
+
+    @abstractmethod
+    def drop_measurement(self, measurement: str) -> bool:
+        """Delete a measurement with its field types, durably. Returns whether it existed."""
+
+    @abstractmethod
+    def snapshot(self) -> Reader:
+        """Return the state of now; later writes do not show in it."""
+
+    @abstractmethod
+    def sync(self) -> None:
+        """Make everything accepted so far durable, whatever the sync mode."""
+
+    @abstractmethod
+    def stats(self) -> dict[str, int]:
+        """Return counters: series, points in memory, bytes of log, segments ..."""
