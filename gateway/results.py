@@ -1,0 +1,60 @@
+"""Results: what a statement answers, before anyone chose a format for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from tinyflux.columnar.base import FieldColumn
+
+Column: TypeAlias = Sequence[object] | FieldColumn
+
+
+@dataclass(slots=True, eq=False)
+class Series:
+    """One table of an answer: equally long columns.
+
+    Attributes:
+        name: The measurement, or what a SHOW calls its table; "" prints no name.
+        columns: The column names.
+        data: One entry a column. A list holds printable values (str, int, float, bool, None, list of str); a FieldColumn
+            holds a typed array whose invalid rows print as null.
+        tags: The GROUP BY tags, sorted by key; None without GROUP BY tags.
+        has_time: Column 0 is time in int64 ns (int64[n] or a list of int), to print as epoch or RFC3339 says.
+        timezone: The zone RFC3339 times print in, "" is UTC.
+        partial: More rows of this series follow.
+    """
+
+    name: str
+    columns: list[str]
+    data: list[Column]
+    tags: dict[str, str] | None = None
+    has_time: bool = False
+    timezone: str = ""
+    partial: bool = False
+
+    def __len__(self) -> int:
+        if not self.data:
+            return 0
+        first = self.data[0]
+        return len(first.values) if isinstance(first, FieldColumn) else len(first)
+
+
+@dataclass(slots=True, eq=False)
+class Result:
+    """The answer of one statement.
+
+    Attributes:
+        statement_id: Its place in the request, from 0.
+        series: The tables, in order.
+        messages: (level, text) pairs for the client.
+        error: Why the statement failed; "" when it did not.
+        partial: More documents of this statement follow.
+    """
+
+    statement_id: int
+    series: list[Series] = field(default_factory=list)
+    messages: list[tuple[str, str]] = field(default_factory=list)
+    error: str = ""
+    partial: bool = False
