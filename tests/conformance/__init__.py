@@ -1,0 +1,1 @@
+"""Answers recorded from InfluxDB and replayed: the format is in cases.py."""
