@@ -1,0 +1,476 @@
+"""The catalog: which databases and retention policies exist, and the stores that hold their points.
+
+    data/catalog.json             this catalog, replaced atomically; the truth about what exists
+    data/catalog.lock             held while a process owns the directory
+    data/<database>/<policy>/     one TinyFlux store, opened at first use
+
+Names on disk are percent-encoded (`directory_name`): they hold no `.`, so no database collides with
+the catalog's own files.
+
+Invariants
+- A change is on disk before it is visible, and visible before the call returns.
+- What is dropped is noted as `dropping` in the same replacement of catalog.json that forgets it,
+  and the note stays until its files are gone: a crash in between leaves nothing that a later
+  database of the same name could show.
+- The databases are frozen values in a dict that is replaced, never changed: readers take no lock.
+
+Source of the policy rules: influxd 1.x services/meta (NormalisedShardDuration,
+CreateRetentionPolicy, ...), measured.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import shutil
+import threading
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
+
+import orjson
+
+from gateway.errors import DatabaseNotFound, RetentionPolicyNotFound, StatementError
+from tinyflux import TinyFlux
+from tinyflux.columnar.parquet import ParquetStorage
+from tinyflux.errors import CorruptionError, StorageClosed, StorageLocked
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from gateway.config import Settings
+    from tinyflux.columnar.base import ColumnarStorage
+
+HOUR_NS: Final = 3_600_000_000_000
+DAY_NS: Final = 24 * HOUR_NS
+MIN_DURATION_NS: Final = HOUR_NS  # influxdb 1.x services/meta: MinRetentionPolicyDuration
+DEFAULT_POLICY: Final = "autogen"  # influxdb 1.x services/meta: DefaultRetentionPolicyName
+MAX_NAME_BYTES: Final = 255  # of a directory entry on Linux
+
+_log = logging.getLogger(__name__)
+_StoreKey: TypeAlias = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionPolicy:
+    """How long points are kept, and in time ranges of what size.
+
+    Attributes:
+        name: Its name, unique in a database.
+        duration_ns: Points older than this may go; 0 keeps them for ever.
+        shard_duration_ns: Length of one shard.
+        replication: Kept and shown for InfluxDB's clients; this server has one copy.
+    """
+
+    name: str = DEFAULT_POLICY
+    duration_ns: int = 0
+    shard_duration_ns: int = 7 * DAY_NS
+    replication: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """A database and its policies.
+
+    Attributes:
+        name: Its name.
+        policies: The policies in the order they were created.
+        default_policy: The policy of requests that name none. It need not exist: influxd lets one drop it.
+    """
+
+    name: str
+    policies: tuple[RetentionPolicy, ...]
+    default_policy: str
+
+    def policy(self, name: str = "") -> RetentionPolicy:
+        """Return a policy; "" is the default one.
+
+        Raises:
+            RetentionPolicyNotFound: There is none of this name.
+        """
+        name = name or self.default_policy
+        for policy in self.policies:
+            if policy.name == name:
+                return policy
+        raise RetentionPolicyNotFound(name)
+
+    def has_policy(self, name: str) -> bool:
+        """Return whether there is a policy of this name."""
+        return any(policy.name == name for policy in self.policies)
+
+    def with_policy(self, policy: RetentionPolicy, *, is_default: bool = False) -> Database:
+        """Return this database with a policy added, or changed in its place."""
+        if self.has_policy(policy.name):
+            policies = tuple(policy if p.name == policy.name else p for p in self.policies)
+        else:
+            policies = (*self.policies, policy)
+        default = policy.name if is_default else self.default_policy
+        return Database(self.name, policies, default)
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyChange:
+    """What a statement says about a policy; None where it says nothing, duration 0 is infinite."""
+
+    duration_ns: int | None = None
+    shard_duration_ns: int | None = None
+    replication: int | None = None
+    is_default: bool = False
+
+
+def shard_duration(duration_ns: int, wanted_ns: int | None = None) -> int:
+    """Return the shard duration of a policy in ns.
+
+    Args:
+        duration_ns: The policy's duration; 0 is infinite.
+        wanted_ns: What was asked for; None or 0 leaves it to the duration.
+
+    Source: influxdb 1.x services/meta/data.go shardGroupDuration, normalisedShardDuration.
+    """
+    if wanted_ns:
+        return max(wanted_ns, HOUR_NS)
+    if duration_ns == 0 or duration_ns >= 180 * DAY_NS:
+        return 7 * DAY_NS
+    return DAY_NS if duration_ns >= 2 * DAY_NS else HOUR_NS
+
+
+def directory_name(name: str) -> str:
+    """Return the directory of a database or policy: its name with `%` and `.` percent-encoded.
+
+    Raises:
+        StatementError: `invalid name`: influxd takes none of these either, or the directory could
+            not exist.
+    """
+    if not name or name in {".", ".."} or "/" in name or "\\" in name or not name.isprintable():
+        raise StatementError("invalid name")
+    encoded = name.replace("%", "%25").replace(".", "%2E")
+    if len(encoded.encode()) > MAX_NAME_BYTES:
+        raise StatementError("invalid name")
+    return encoded
+
+
+class Catalog:
+    """The databases of one data directory, or of memory. Safe to use from many threads."""
+
+    def __init__(self, directory: Path | None, settings: Settings) -> None:
+        """Open the catalog; no store is opened yet.
+
+        Args:
+            directory: Where catalog.json is or will be; None keeps everything in memory.
+            settings: The `sync` mode is passed on to the stores.
+
+        Raises:
+            StorageLocked: Another process owns the directory.
+            CorruptionError: catalog.json is not what was written.
+            OSError: The directory cannot be made, read or written.
+        """
+        self._directory = directory
+        self._settings = settings
+        self._lock = threading.RLock()  # held by every change, and while a store is opened
+        self._stores: dict[_StoreKey, TinyFlux] = {}
+        self._databases: dict[str, Database] = {}
+        self._dropping: tuple[tuple[str, str], ...] = ()  # policy "" is the whole database
+        self._is_closed = False
+        self._lock_fd = -1
+        if directory is not None:
+            directory.mkdir(parents=True, exist_ok=True)
+            self._lock_fd = _lock_directory(directory)
+            try:
+                self._databases, self._dropping = _read(directory / "catalog.json")
+                self._finish_drops()
+            except BaseException:
+                os.close(self._lock_fd)
+                raise
+
+    # --- what exists ------------------------------------------------------------------------------
+    @property
+    def databases(self) -> Mapping[str, Database]:
+        """The databases by name, in the order they were created; a value that never changes."""
+        return self._databases
+
+    def database(self, name: str) -> Database:
+        """Return a database.
+
+        Raises:
+            DatabaseNotFound: There is none of this name.
+        """
+        try:
+            return self._databases[name]
+        except KeyError:
+            raise DatabaseNotFound(name) from None
+
+    def store(self, database: str, policy: str = "") -> TinyFlux:
+        """Return the store of a policy, opened if this is its first use; "" is the default policy.
+
+        Raises:
+            DatabaseNotFound: No such database.
+            RetentionPolicyNotFound: No such policy.
+            StorageError: The store cannot be opened.
+        """
+        entry = self.database(database).policy(policy)
+        store = self._stores.get((database, entry.name))
+        return store if store is not None else self._open(database, entry.name)
+
+    def storage(self, database: str, policy: str = "") -> ColumnarStorage:
+        """Return the columnar storage of a policy's store; raises as `store` does."""
+        return cast("ColumnarStorage", self.store(database, policy).storage)
+
+    def open_stores(self) -> list[tuple[str, str, TinyFlux]]:
+        """Return database, policy and store of those that are open."""
+        with self._lock:
+            return [(database, policy, store) for (database, policy), store in self._stores.items()]
+
+    # --- changes ----------------------------------------------------------------------------------
+    def create_database(
+        self, name: str, change: PolicyChange | None = None, policy: str = ""
+    ) -> None:
+        """Create a database with its first policy; one that exists and agrees is left alone.
+
+        Args:
+            name: Its name.
+            change: What was said about its policy; None is an infinite one.
+            policy: The name of that policy; "" is autogen.
+
+        Raises:
+            StatementError: `invalid name`, `retention policy conflicts with an existing policy`, or
+                a bad duration.
+        """
+        wanted = change or PolicyChange()
+        with self._lock:
+            existing = self._databases.get(name)
+            if existing is not None:
+                if change is not None or policy:
+                    _check_same_default(existing, wanted, policy)
+                return
+            first = _new_policy(policy or DEFAULT_POLICY, wanted)
+            directory_name(name)
+            self._commit({**self._databases, name: Database(name, (first,), first.name)})
+
+    def drop_database(self, name: str) -> bool:
+        """Delete a database with all its points. Returns whether it existed."""
+        with self._lock:
+            if name not in self._databases:
+                return False
+            rest = {key: value for key, value in self._databases.items() if key != name}
+            self._drop(rest, name, "")
+            return True
+
+    def create_policy(self, database: str, name: str, change: PolicyChange) -> None:
+        """Create a retention policy. One that exists already and agrees is left alone.
+
+        Raises:
+            DatabaseNotFound: No such database.
+            StatementError: `invalid name`, a bad duration, or a policy of that name that differs.
+        """
+        with self._lock:
+            entry = self.database(database)
+            policy = _new_policy(name, change)
+            if entry.has_policy(name):
+                if entry.policy(name) != policy:
+                    raise StatementError("retention policy already exists")
+                if change.is_default and entry.default_policy != name:
+                    raise StatementError("retention policy conflicts with an existing policy")
+                return
+            self._put(entry.with_policy(policy, is_default=change.is_default))
+
+    def alter_policy(self, database: str, name: str, change: PolicyChange) -> None:
+        """Change a retention policy. A new shard duration holds for shards that are still to come.
+
+        Raises:
+            DatabaseNotFound: No such database.
+            RetentionPolicyNotFound: No such policy.
+            StatementError: A bad duration.
+        """
+        with self._lock:
+            entry = self.database(database)
+            old = entry.policy(name or "\0")  # "" would be the default one
+            duration = old.duration_ns if change.duration_ns is None else change.duration_ns
+            shard = change.shard_duration_ns
+            policy = replace(
+                old,
+                duration_ns=duration,
+                shard_duration_ns=old.shard_duration_ns
+                if shard is None
+                else shard_duration(duration, shard),
+                replication=change.replication or old.replication,
+            )
+            _check_durations(policy)
+            self._put(entry.with_policy(policy, is_default=change.is_default))
+
+    def drop_policy(self, database: str, name: str) -> bool:
+        """Delete a retention policy with all its points. Returns whether it existed.
+
+        Dropping the default policy leaves a database whose default does not exist, as influxd does.
+
+        Raises:
+            DatabaseNotFound: No such database.
+        """
+        with self._lock:
+            entry = self.database(database)
+            if not entry.has_policy(name):
+                return False
+            kept = tuple(policy for policy in entry.policies if policy.name != name)
+            self._drop({**self._databases, database: replace(entry, policies=kept)}, database, name)
+            return True
+
+    def close(self) -> None:
+        """Close all stores and give the directory up. Closing again does nothing."""
+        with self._lock:
+            if self._is_closed:
+                return
+            self._is_closed = True
+            try:
+                self._close_stores(list(self._stores))
+            finally:
+                if self._lock_fd >= 0:
+                    os.close(self._lock_fd)
+
+    # --- inside -----------------------------------------------------------------------------------
+    def _open(self, database: str, policy: str) -> TinyFlux:
+        with self._lock:
+            if self._is_closed:
+                raise StorageClosed("the catalog is closed")
+            entry = self.database(database).policy(policy)  # again: it may be gone by now
+            key = (database, entry.name)
+            if key not in self._stores:
+                self._stores[key] = self._open_store(database, entry)
+            return self._stores[key]
+
+    def _open_store(self, database: str, policy: RetentionPolicy) -> TinyFlux:
+        options = {"overwrite": True, "shard_duration_ns": policy.shard_duration_ns}
+        if self._directory is None:
+            return TinyFlux(storage=ParquetStorage, **options)
+        path = self._directory / directory_name(database) / directory_name(policy.name)
+        path.parent.mkdir(exist_ok=True)
+        return TinyFlux(path, storage=ParquetStorage, sync=self._settings.sync, **options)
+
+    def _put(self, database: Database) -> None:
+        self._commit({**self._databases, database.name: database})
+
+    def _commit(
+        self, databases: dict[str, Database], dropping: tuple[tuple[str, str], ...] | None = None
+    ) -> None:
+        """Write the new state, then show it."""
+        dropping = self._dropping if dropping is None else dropping
+        if self._is_closed:
+            raise StorageClosed("the catalog is closed")
+        if self._directory is not None:
+            _write(self._directory / "catalog.json", databases, dropping)
+        self._databases, self._dropping = databases, dropping
+
+    def _drop(self, databases: dict[str, Database], database: str, policy: str) -> None:
+        self._commit(databases, (*self._dropping, (database, policy)))
+        gone = [key for key in self._stores if key[0] == database and policy in {"", key[1]}]
+        self._close_stores(gone)
+        self._finish_drops()
+
+    def _finish_drops(self) -> None:
+        """Delete the files of everything noted as dropping, then the notes."""
+        if not self._dropping:
+            return
+        if self._directory is not None:
+            for database, policy in self._dropping:
+                path = self._directory / directory_name(database)
+                path = path / directory_name(policy) if policy else path
+                if path.exists():
+                    shutil.rmtree(path)
+        self._commit(self._databases, ())
+
+    def _close_stores(self, keys: list[_StoreKey]) -> None:
+        failures: list[Exception] = []
+        for key in keys:
+            try:
+                self._stores.pop(key).close()
+            except Exception as exc:  # noqa: BLE001  # the other stores must be closed all the same
+                _log.error("store not closed cleanly database=%s policy=%s", *key, exc_info=exc)
+                failures.append(exc)
+        if failures:
+            raise failures[0]
+
+
+def _new_policy(name: str, change: PolicyChange) -> RetentionPolicy:
+    directory_name(name)
+    duration = change.duration_ns or 0
+    policy = RetentionPolicy(
+        name, duration, shard_duration(duration, change.shard_duration_ns), change.replication or 1
+    )
+    _check_durations(policy)
+    return policy
+
+
+def _check_durations(policy: RetentionPolicy) -> None:
+    if policy.duration_ns == 0:
+        return
+    if policy.duration_ns < MIN_DURATION_NS:
+        raise StatementError("retention policy duration must be at least 1h0m0s")
+    if policy.duration_ns < policy.shard_duration_ns:
+        raise StatementError("retention policy duration must be greater than the shard duration")
+
+
+def _check_same_default(database: Database, wanted: PolicyChange, policy: str) -> None:
+    """Compare what CREATE DATABASE says about the policy of a database that exists."""
+    conflict = StatementError("retention policy conflicts with an existing policy")
+    name = policy or DEFAULT_POLICY
+    if not database.has_policy(name) or database.default_policy != name:
+        raise conflict
+    old = database.policy(name)
+    duration = old.duration_ns if wanted.duration_ns is None else wanted.duration_ns
+    shard = wanted.shard_duration_ns
+    new = RetentionPolicy(
+        name,
+        duration,
+        old.shard_duration_ns if shard is None else shard_duration(duration, shard),
+        wanted.replication or old.replication,
+    )
+    if new != old:
+        raise conflict
+
+
+# --- catalog.json ---------------------------------------------------------------------------------
+def _lock_directory(directory: Path) -> int:
+    fd = os.open(directory / "catalog.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as exc:
+        os.close(fd)
+        raise StorageLocked(f"{directory}: another process owns this data directory") from exc
+    return fd
+
+
+def _read(path: Path) -> tuple[dict[str, Database], tuple[tuple[str, str], ...]]:
+    if not path.exists():
+        return {}, ()
+    try:
+        document = orjson.loads(path.read_bytes())
+        if document["version"] != 1:
+            raise ValueError(f"unknown version {document['version']!r}")
+        databases = {
+            entry["name"]: Database(
+                entry["name"],
+                tuple(RetentionPolicy(**policy) for policy in entry["policies"]),
+                entry["default_policy"],
+            )
+            for entry in document["databases"]
+        }
+        dropping = tuple((database, policy) for database, policy in document["dropping"])
+    except (ValueError, KeyError, TypeError) as exc:
+        raise CorruptionError(path, None, f"not a catalog: {exc}") from exc
+    return databases, dropping
+
+
+def _write(
+    path: Path, databases: Mapping[str, Database], dropping: tuple[tuple[str, str], ...]
+) -> None:
+    document = {"version": 1, "databases": list(databases.values()), "dropping": dropping}
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("wb") as file:
+        file.write(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)  # the rename itself
+    finally:
+        os.close(fd)

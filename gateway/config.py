@@ -1,0 +1,219 @@
+"""Settings: what can be configured, in one frozen dataclass, and where the values come from.
+
+    defaults  <  TOML file  <  environment TINYFLUX_<NAME>  <  command line --<name>
+
+Every setting is a field of `Settings` with its meaning in the field's metadata; the command line,
+the environment and the documentation are made from these fields, so a setting cannot exist in one
+and miss in another.
+"""
+
+# ruff: noqa: RUF009 - `_setting` is dataclasses.field with a fixed metadata shape
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+ENVIRONMENT_PREFIX: Final = "TINYFLUX_"
+SYNC_MODES: Final = ("always", "group", "interval", "off")
+LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+
+Value: TypeAlias = str | int | float | bool | Path
+_T = TypeVar("_T", bound=Value)
+
+
+class ConfigError(ValueError):
+    """A setting that does not exist or has a value it cannot have; the text says which and why."""
+
+
+def _setting(default: _T, doc: str, *, minimum: float = 0, choices: tuple[str, ...] = ()) -> _T:
+    metadata = {"doc": doc, "minimum": minimum, "choices": choices}
+    value: _T = field(default=default, metadata=metadata)
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings of a server. A limit of 0 is no limit where its text says so."""
+
+    data: Path = _setting(Path("data"), "Directory of the databases; created when missing.")
+    host: str = _setting("127.0.0.1", "Address to listen on.")
+    port: int = _setting(8086, "Port to listen on; 0 takes a free one.")
+    log_level: str = _setting("warning", "How much to log to stderr.", choices=LOG_LEVELS)
+
+    sync: str = _setting(
+        "group",
+        "When a write is acknowledged: always (its own fsync), group (one fsync for all that "
+        "wait), interval (fsync in the background) or off.",
+        choices=SYNC_MODES,
+    )
+    retention_interval_s: float = _setting(
+        1800.0, "Seconds between two looks for expired shards; 0 never looks."
+    )
+
+    max_connections: int = _setting(1000, "Open connections at once; one more gets 503.", minimum=1)
+    backlog: int = _setting(1024, "Connections the kernel may hold ready.", minimum=1)
+    keep_alive_s: int = _setting(120, "Seconds an idle connection stays open.", minimum=1)
+    shutdown_timeout_s: int = _setting(
+        30, "Seconds that running requests have to finish at a stop.", minimum=1
+    )
+
+    max_body_bytes: int = _setting(25_000_000, "Largest body as sent; beyond is 413.", minimum=1)
+    max_inflated_bytes: int = _setting(
+        100_000_000, "Largest body after gzip or deflate is undone; beyond is 413.", minimum=1
+    )
+    max_inflate_ratio: int = _setting(
+        250, "How many times its sent size a body over 1 MB may inflate to.", minimum=1
+    )
+    max_queued_writes: int = _setting(
+        1000, "Writes waiting for the writer thread; one more gets 503.", minimum=1
+    )
+    max_queued_write_bytes: int = _setting(
+        128_000_000, "Bytes of bodies read or waiting at once; more gets 503.", minimum=1
+    )
+
+    query_threads: int = _setting(4, "Queries that run at the same time.", minimum=1)
+    max_queued_queries: int = _setting(
+        200, "Queries waiting for a thread; one more gets 503.", minimum=1
+    )
+    query_timeout_s: float = _setting(
+        120.0, "Seconds a request's statements may take; 0 is no limit."
+    )
+    max_row_limit: int = _setting(
+        0, "Rows of an unchunked answer before it is cut and marked partial; 0 is no limit."
+    )
+
+    def __post_init__(self) -> None:
+        for name, setting in _fields():
+            _check(name, getattr(self, name), setting.minimum, setting.choices)
+
+
+@dataclass(frozen=True, slots=True)
+class SettingField:
+    """How one setting is described: for the command line, the environment and the README.
+
+    Attributes:
+        name: The field of `Settings`, and the key in the TOML file.
+        type: Path, str, int, float or bool.
+        default: Its default.
+        doc: What it means.
+        minimum: The smallest number allowed.
+        choices: The words allowed; () when not a choice.
+    """
+
+    name: str
+    type: type[Value]
+    default: Value
+    doc: str
+    minimum: float
+    choices: tuple[str, ...]
+
+    @property
+    def flag(self) -> str:
+        """The command line option."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        """The environment variable."""
+        return ENVIRONMENT_PREFIX + self.name.upper()
+
+
+def setting_fields() -> list[SettingField]:
+    """Return the description of every setting, in the order they are declared."""
+    return [description for _, description in _fields()]
+
+
+def load(
+    file: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    flags: Mapping[str, object] | None = None,
+) -> Settings:
+    """Return the settings, each from the last place that gives it.
+
+    Args:
+        file: A TOML file whose top-level keys are the names of settings; None reads none.
+        environment: Variables, os.environ when None. Those that start with TINYFLUX_ must name a
+            setting, except TINYFLUX_CONFIG, which names the file.
+        flags: Values from the command line; None values were not given.
+
+    Raises:
+        ConfigError: An unknown setting, a value of another type, or out of its range; a file that
+            is not TOML.
+        OSError: The file cannot be read.
+    """
+    variables = os.environ if environment is None else environment
+    given: dict[str, object] = {}
+    if file is not None:
+        given |= _read_toml(file)
+    for variable, text in variables.items():
+        name = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
+        if variable.startswith(ENVIRONMENT_PREFIX) and name != "config":
+            given[name] = text
+    given |= {name: value for name, value in (flags or {}).items() if value is not None}
+    known = dict(_fields())
+    unknown = sorted(given.keys() - known.keys())
+    if unknown:
+        raise ConfigError(f"unknown setting: {unknown[0]!r}")
+    values = {name: _converted(known[name], value) for name, value in given.items()}
+    return Settings(**values)  # type: ignore[arg-type]  # each value was converted to its field's type
+
+
+def _fields() -> Iterator[tuple[str, SettingField]]:
+    for item in fields(Settings):
+        default = item.default
+        assert isinstance(default, str | int | float | Path)
+        kind: type[Value] = Path if isinstance(default, Path) else type(default)
+        meta = item.metadata
+        yield (
+            item.name,
+            SettingField(
+                item.name, kind, default, meta["doc"], meta["minimum"], tuple(meta["choices"])
+            ),
+        )
+
+
+def _read_toml(file: Path) -> dict[str, object]:
+    try:
+        return tomllib.loads(file.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"{file}: {exc}") from exc
+
+
+def _converted(setting: SettingField, value: object) -> Value:
+    kind = setting.type
+    try:
+        if kind is bool and isinstance(value, str):
+            return {"true": True, "false": False, "1": True, "0": False}[value.lower()]
+        if kind is not bool and isinstance(value, bool):
+            raise TypeError
+        if kind is int and isinstance(value, float):
+            raise TypeError
+        if not isinstance(value, str | int | float | Path):
+            raise TypeError
+        return kind(value)  # type: ignore[arg-type]  # every kind takes text, the numbers take numbers
+    except (ValueError, TypeError, KeyError):
+        raise ConfigError(f"{setting.name}: not {_KINDS[kind]}: {value!r:.80}") from None
+
+
+_KINDS: Final[dict[type[Value], str]] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    Path: "a path",
+}
+
+
+def _check(name: str, value: object, minimum: float, choices: tuple[str, ...]) -> None:
+    if isinstance(value, int | float) and not minimum <= value < float("inf"):
+        raise ConfigError(f"{name}: must be {minimum:g} or more: {value!r}")
+    if choices and value not in choices:
+        raise ConfigError(f"{name}: must be one of {', '.join(choices)}: {value!r:.80}")
+    if name == "port" and isinstance(value, int) and value > 65535:
+        raise ConfigError(f"port: must be 65535 or less: {value}")

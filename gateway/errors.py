@@ -1,0 +1,101 @@
+"""What the gateway refuses, all of it.
+
+    InfluxError                    answered with an error; has `status` and `text`
+      BadRequest              400
+        StatementError             of one statement: HTTP 200, the text in its result
+      Unauthorized            401
+      Forbidden               403
+      NotFound                404
+        DatabaseNotFound           its text is the one of /query; /write quotes the name
+      TooLarge                413
+      Overloaded              503  a bounded queue is full; come back after `retry_after_s`
+      RetentionPolicyNotFound 500  influxd answers 500 here too
+
+The text is influxd's wherever influxd has one: clients compare it. The status is what HTTP says
+when the error reaches the edge (`gateway.app`); inside a statement only the text is used. Errors of
+the layers below know no HTTP, their statuses are in `gateway.app`.
+"""
+
+# ruff: noqa: N818 - the names are HTTP's and influxd's words
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class InfluxError(Exception):
+    """A refusal with influxd's words.
+
+    Attributes:
+        status: The HTTP status.
+        text: What the client reads in `error`.
+    """
+
+    status: ClassVar[int] = 500
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+
+class BadRequest(InfluxError):
+    """The request cannot be understood, or its points cannot be stored."""
+
+    status = 400
+
+
+class StatementError(BadRequest):
+    """A statement that cannot be answered; the statements after it are not executed."""
+
+
+class Unauthorized(InfluxError):
+    """Nobody we know is asking."""
+
+    status = 401
+
+
+class Forbidden(InfluxError):
+    """Who asks may not do this."""
+
+    status = 403
+
+
+class NotFound(InfluxError):
+    """What was named does not exist."""
+
+    status = 404
+
+
+class DatabaseNotFound(NotFound):
+    """No database of this name.
+
+    Attributes:
+        name: The name that was asked for.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"database not found: {name}")
+        self.name = name
+
+
+class RetentionPolicyNotFound(InfluxError):
+    """No retention policy of this name; also a default policy that was dropped."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"retention policy not found: {name}")
+
+
+class TooLarge(InfluxError):
+    """A body beyond the configured size."""
+
+    status = 413
+
+
+class Overloaded(InfluxError):
+    """A bounded queue is full; nothing was done.
+
+    Attributes:
+        retry_after_s: When to come back, in seconds.
+    """
+
+    status = 503
+    retry_after_s: ClassVar[int] = 1

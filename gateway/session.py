@@ -1,0 +1,69 @@
+"""Session: everything a statement may depend on besides its text, and the switch that stops it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from gateway.errors import StatementError
+
+if TYPE_CHECKING:
+    from gateway.catalog import Catalog
+    from gateway.config import Settings
+
+
+class Interrupt:
+    """Stops a running query: KILL QUERY, the query timeout, a client that went away.
+
+    Long work calls `check()` between its steps; nothing is stopped by force.
+    """
+
+    __slots__ = ("_deadline", "_reason")
+
+    def __init__(self, timeout_s: float = 0.0) -> None:
+        """Make a switch that trips by itself after `timeout_s` seconds; 0 is never."""
+        self._deadline = time.monotonic() + timeout_s if timeout_s > 0 else None
+        self._reason = ""
+
+    def trip(self, reason: str = "query interrupted") -> None:
+        """Make every later `check()` raise. The first reason stays."""
+        self._reason = self._reason or reason
+
+    @property
+    def is_tripped(self) -> bool:
+        """Whether `trip` was called; a timeout shows in `check` only."""
+        return bool(self._reason)
+
+    def check(self) -> None:
+        """Go on, or stop here.
+
+        Raises:
+            StatementError: `query interrupted` or `query-timeout limit exceeded`, as influxd says.
+        """
+        if self._deadline is not None and time.monotonic() > self._deadline:
+            self.trip("query-timeout limit exceeded")
+        if self._reason:
+            raise StatementError(self._reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Who asks, where, and when: made once a request, read by every statement of it.
+
+    Attributes:
+        catalog: Databases, retention policies and their stores.
+        settings: The limits.
+        now_ns: What `now()` means in this request, ns since 1970 UTC.
+        database: The database of names that carry none; "" when the request named none.
+        retention_policy: The retention policy of measurements that carry none; "" is the default of
+            the database.
+        interrupt: Checked between the steps of long work.
+    """
+
+    catalog: Catalog
+    settings: Settings
+    now_ns: int
+    database: str = ""
+    retention_policy: str = ""
+    interrupt: Interrupt = field(default_factory=Interrupt)
