@@ -76,7 +76,7 @@ class Database:
     Attributes:
         name: Its name.
         policies: The policies in the order they were created.
-        default_policy: The policy of requests that name none. It need not exist: influxd lets one drop it.
+        default_policy: The policy of requests that name none. It may not exist: it can be dropped.
     """
 
     name: str
@@ -284,7 +284,9 @@ class Catalog:
         """
         with self._lock:
             entry = self.database(database)
-            old = entry.policy(name or "\0")  # "" would be the default one
+            if not entry.has_policy(name):
+                raise RetentionPolicyNotFound(name)
+            old = entry.policy(name)
             duration = old.duration_ns if change.duration_ns is None else change.duration_ns
             shard = change.shard_duration_ns
             policy = replace(

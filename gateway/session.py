@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gateway.errors import StatementError
+from gateway.metrics import Metrics
+from gateway.running import RunningQueries
 
 if TYPE_CHECKING:
     from gateway.catalog import Catalog
@@ -59,6 +61,8 @@ class Session:
         retention_policy: The retention policy of measurements that carry none; "" is the default of
             the database.
         interrupt: Checked between the steps of long work.
+        metrics: The counters of the server.
+        running: The statements that run in the server.
     """
 
     catalog: Catalog
@@ -67,3 +71,5 @@ class Session:
     database: str = ""
     retention_policy: str = ""
     interrupt: Interrupt = field(default_factory=Interrupt)
+    metrics: Metrics = field(default_factory=Metrics)
+    running: RunningQueries = field(default_factory=RunningQueries)

@@ -1,0 +1,161 @@
+"""Results as JSON, byte for byte as Go's encoder writes them.
+
+A document is one line. Keys come in influxd's order and are left out when empty. Series are turned
+into Python values column by column (no loop over the values) and printed by orjson, many small ones
+in one call.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import numpy as np
+import orjson
+
+from gateway.encoding.numbers import json_float, json_floats
+from gateway.encoding.times import to_epoch, to_rfc3339
+from tinyflux.batch import FieldType
+from tinyflux.columnar.base import FieldColumn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from gateway.results import Column, Result, Series
+
+    Tree: TypeAlias = dict[str, object]
+
+_PIECE_ROWS: Final = 20_000  # rows to print in one call: a piece is about a megabyte
+_HTML: Final = (
+    (b"<", b"\\u003c"),
+    (b">", b"\\u003e"),
+    (b"&", b"\\u0026"),
+    ("\u2028".encode(), b"\\u2028"),
+    ("\u2029".encode(), b"\\u2029"),
+)
+
+
+class JsonEncoder:
+    """Prints results as JSON documents."""
+
+    media_type = "application/json"
+
+    def __init__(self, epoch_ns: int = 0, *, pretty: bool = False) -> None:
+        """Choose how times print: in units of `epoch_ns` nanoseconds; 0 is RFC 3339 text."""
+        self._epoch_ns = epoch_ns
+        self._pretty = pretty
+
+    def document(self, results: Iterable[Result]) -> Iterator[bytes]:
+        """Yield one document of all results, in pieces of about a megabyte."""
+        pieces = self._document(results)
+        if self._pretty:
+            yield indented(b"".join(pieces)) + b"\n"
+        else:
+            yield from pieces
+            yield b"\n"
+
+    def error(self, text: str) -> bytes:
+        """Return the document of a request that failed as a whole."""
+        document = _printed({"error": text})
+        return (indented(document) if self._pretty else document) + b"\n"
+
+    def _document(self, results: Iterable[Result]) -> Iterator[bytes]:
+        opening = b'{"results":['
+        for result in results:
+            yield opening + b'{"statement_id":%d' % result.statement_id
+            if result.series:
+                yield from self._series(result.series)
+            yield _printed_tail(result)
+            opening = b","
+        yield b"{}" if opening != b"," else b"]}"  # influxd: no statement at all is {}
+
+    def _series(self, series: Sequence[Series]) -> Iterator[bytes]:
+        opening = b',"series":['
+        trees: list[Tree] = []
+        rows = 0
+        for item in series:
+            trees.append(self._tree(item))
+            rows += len(item)
+            if rows >= _PIECE_ROWS:
+                yield opening + _printed(trees)[1:-1]
+                opening, trees, rows = b",", [], 0
+        yield (opening + _printed(trees)[1:-1] if trees else b"") + b"]"
+
+    def _tree(self, series: Series) -> Tree:
+        tree: Tree = {"name": series.name} if series.name else {}
+        if series.tags:
+            tree["tags"] = series.tags
+        tree["columns"] = series.columns
+        if len(series):
+            columns = [_printable(column) for column in series.data]
+            if series.has_time:
+                columns[0] = self._times(series.data[0], series.timezone)
+            tree["values"] = list(zip(*columns, strict=True))
+        if series.partial:
+            tree["partial"] = True
+        return tree
+
+    def _times(self, column: Column, zone: str) -> Sequence[object]:
+        source = column.values if isinstance(column, FieldColumn) else column
+        times = np.asarray(source, np.int64)
+        if not self._epoch_ns:
+            return to_rfc3339(times, zone)
+        return list(to_epoch(times, self._epoch_ns).tolist())
+
+
+def indented(document: bytes) -> bytes:
+    """Return a JSON document with line breaks and 4 blanks a level; every token stays as it was.
+
+    Source: Go json.MarshalIndent(v, "", "    "): empty arrays and objects stay on one line.
+    """
+    lines: list[bytes] = []
+    depth = 0
+    for token in _TOKENS.findall(document):
+        if token in b"{[":
+            depth += 1
+            lines += (token, b"\n" + b"    " * depth)
+        elif token in b"}]":
+            depth -= 1
+            lines += (b"\n" + b"    " * depth, token)
+        elif token == b",":
+            lines += (token, b"\n" + b"    " * depth)
+        else:
+            lines.append(b": " if token == b":" else token)
+    return b"".join(lines)
+
+
+_TOKENS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|\{\}|\[\]|[{}\[\],:]|[^"{}\[\],:]+')
+
+
+def _printable(column: Column) -> Sequence[object]:
+    if not isinstance(column, FieldColumn):
+        if float in set(map(type, column)):
+            return [json_float(value) if type(value) is float else value for value in column]
+        return column
+    if column.type is FieldType.FLOAT:
+        return json_floats(column.values.astype(np.float64, copy=False), column.valid)
+    values: list[object] = column.values.tolist()
+    if column.valid is not None:
+        for row in np.flatnonzero(~column.valid).tolist():
+            values[row] = None
+    return values
+
+
+def _printed_tail(result: Result) -> bytes:
+    tail: Tree = {}
+    if result.messages:
+        tail["messages"] = [{"level": level, "text": text} for level, text in result.messages]
+    if result.partial:
+        tail["partial"] = True
+    if result.error:
+        tail["error"] = result.error
+    return b"," + _printed(tail)[1:] if tail else b"}"
+
+
+def _printed(value: object) -> bytes:
+    # Values of these documents hold numpy data only as lists; int keys do not occur.
+    document = orjson.dumps(value)
+    for char, escape in _HTML:  # these bytes occur inside strings only
+        if char in document:
+            document = document.replace(char, escape)
+    return document

@@ -1,0 +1,144 @@
+"""What every endpoint needs of HTTP: parameters, bodies under a limit, error answers.
+
+Nothing here knows what a request means.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING, Final
+from urllib.parse import parse_qsl
+
+import orjson
+from starlette.responses import Response
+
+from gateway.errors import BadRequest, TooLarge
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Mapping
+
+    from starlette.types import Receive, Scope
+
+# Clients read the number to choose what they may ask for; it says whom we answer like, not who we
+# are.
+INFLUXDB_VERSION: Final = "1.12.4"
+MAX_ERROR_HEADER_BYTES: Final = 1024  # influxdb 1.x services/httpd: httpError
+_INFLATE_STEP: Final = 1 << 20
+_LINE_BREAKS: Final = str.maketrans("\r\n\0", "   ")
+
+
+class ClientGone(Exception):  # noqa: N818 - not an error of ours
+    """The client closed the connection before its request was complete."""
+
+
+def header(scope: Scope, name: bytes) -> str:
+    """Return the value of a request header (lower-case name), "" when it is not there."""
+    for key, value in scope["headers"]:
+        if key == name:
+            text: str = value.decode("latin-1")
+            return text
+    return ""
+
+
+def parameters(encoded: str) -> dict[str, str]:
+    """Return the parameters of a query string or a urlencoded body; of a repeated one the first."""
+    pairs = parse_qsl(encoded, keep_blank_values=True, errors="replace")
+    return dict(reversed(pairs))
+
+
+def url_parameters(scope: Scope) -> dict[str, str]:
+    """Return the parameters of the URL."""
+    query_string: bytes = scope["query_string"]
+    return parameters(query_string.decode("latin-1")) if query_string else {}
+
+
+async def body_chunks(scope: Scope, receive: Receive, max_bytes: int) -> AsyncIterator[bytes]:
+    """Yield the body as it comes in.
+
+    Raises:
+        TooLarge: Before reading when Content-Length says so, else as soon as it shows.
+        ClientGone: The connection ended first.
+    """
+    declared = header(scope, b"content-length")
+    if declared.isdigit() and int(declared) > max_bytes:
+        raise TooLarge("Request Entity Too Large")
+    size = 0
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        chunk: bytes = message.get("body", b"")
+        size += len(chunk)
+        if size > max_bytes:
+            raise TooLarge("Request Entity Too Large")
+        if chunk:
+            yield chunk
+        more = message.get("more_body", False)
+
+
+def inflate(body: bytes, coding: str, max_bytes: int, max_ratio: int) -> bytes:
+    """Undo a Content-Encoding; a coding other than gzip or deflate leaves the body as it is.
+
+    Args:
+        body: The body as sent.
+        coding: The Content-Encoding header.
+        max_bytes: Most bytes to give back.
+        max_ratio: Most bytes to give back for each byte sent, once over a megabyte.
+
+    Raises:
+        BadRequest: Not gzip or deflate, or cut short.
+        TooLarge: The body grows beyond a limit; at most one megabyte more than that was inflated.
+    """
+    coding = coding.strip().lower()
+    if coding not in {"gzip", "x-gzip", "deflate"} or not body:
+        return body
+    limit = min(max_bytes, max(len(body) * max_ratio, _INFLATE_STEP))
+    name, pieces, size = coding.removeprefix("x-"), [], 0
+    for piece in _inflated(body, name):
+        size += len(piece)
+        if size > limit:
+            raise TooLarge("Request Entity Too Large")
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def _inflated(body: bytes, name: str) -> Iterable[bytes]:
+    """Yield the pieces of all gzip members, or of one zlib or raw deflate stream."""
+    wbits = 31 if name == "gzip" else 15
+    if name == "deflate" and not _is_zlib(body):
+        wbits = -15
+    rest = body
+    while rest:
+        stream = zlib.decompressobj(wbits)
+        try:
+            while not stream.eof:
+                piece = stream.decompress(rest, _INFLATE_STEP)
+                rest = stream.unconsumed_tail
+                if not piece and not rest and not stream.eof:
+                    raise BadRequest(f"{name}: unexpected EOF")
+                yield piece
+        except zlib.error:
+            raise BadRequest(f"{name}: invalid header") from None
+        rest = stream.unused_data if name == "gzip" else b""
+
+
+def _is_zlib(body: bytes) -> bool:
+    return len(body) > 1 and body[0] & 0x0F == 8 and (body[0] << 8 | body[1]) % 31 == 0
+
+
+def error_response(
+    status: int,
+    text: str,
+    *,
+    body: bytes | None = None,
+    media_type: str = "application/json",
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """Return the answer to a refused request, with X-Influxdb-Error; JSON unless a body is given."""
+    content = orjson.dumps({"error": text}) + b"\n" if body is None else body
+    response = Response(content, status, {"content-type": media_type, **(headers or {})})
+    if status != 401:
+        value = text.translate(_LINE_BREAKS).encode("utf-8", "replace")[:MAX_ERROR_HEADER_BYTES]
+        response.raw_headers.append((b"x-influxdb-error", value))
+    return response

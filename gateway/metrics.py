@@ -1,0 +1,75 @@
+"""Counters of the server: kept here, shown by /metrics, /debug/vars and SHOW STATS.
+
+Names follow Prometheus: tinyflux_<area>_<what>_<unit>, counters end in _total, seconds and bytes
+only.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+COUNTERS: Final = {
+    "tinyflux_http_requests_total": "Requests answered.",
+    "tinyflux_http_client_errors_total": "Requests answered with a status of 4xx.",
+    "tinyflux_http_server_errors_total": "Requests answered with a status of 5xx.",
+    "tinyflux_write_requests_total": "Write requests taken.",
+    "tinyflux_write_body_bytes_total": "Bytes of write bodies, as sent.",
+    "tinyflux_write_points_total": "Points stored.",
+    "tinyflux_write_points_dropped_total": "Points refused: type conflicts, retention, bad lines.",
+    "tinyflux_write_errors_total": "Write requests answered with an error.",
+    "tinyflux_query_requests_total": "Query requests taken.",
+    "tinyflux_query_statements_total": "Statements executed.",
+    "tinyflux_query_errors_total": "Statements that failed.",
+    "tinyflux_query_seconds_total": "Time spent in statements.",
+}
+
+
+class Metrics:
+    """Counts, from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: dict[str, float] = dict.fromkeys(COUNTERS, 0)
+        self.started_ns = time.time_ns()
+        """When the server started, ns since 1970."""
+        self._started = time.monotonic()
+
+    def count(self, **amounts: float) -> None:
+        """Add to counters, named without `tinyflux_` and `_total`: `count(http_requests=1)`."""
+        with self._lock:
+            for name, amount in amounts.items():
+                self._counts[f"tinyflux_{name}_total"] += amount
+
+    def values(self) -> dict[str, float]:
+        """Return every counter by its full name."""
+        with self._lock:
+            return dict(self._counts)
+
+    @property
+    def uptime_s(self) -> float:
+        """Seconds since the server started."""
+        return time.monotonic() - self._started
+
+
+def prometheus_text(counters: Mapping[str, float], gauges: Mapping[str, tuple[str, float]]) -> str:
+    """Return the text format of Prometheus.
+
+    Args:
+        counters: Values by the names of `COUNTERS`.
+        gauges: Help text and value by name.
+    """
+    lines: list[str] = []
+    for name, value in counters.items():
+        lines += (
+            f"# HELP {name} {COUNTERS[name]}",
+            f"# TYPE {name} counter",
+            f"{name} {value:.15g}",
+        )
+    for name, (doc, value) in gauges.items():
+        lines += (f"# HELP {name} {doc}", f"# TYPE {name} gauge", f"{name} {value:.15g}")
+    return "\n".join(lines) + "\n"
