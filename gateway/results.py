@@ -18,10 +18,11 @@ class Series:
     Attributes:
         name: The measurement, or what a SHOW calls its table; "" prints no name.
         columns: The column names.
-        data: One entry a column. A list holds printable values (str, int, float, bool, None, list of str); a FieldColumn
-            holds a typed array whose invalid rows print as null.
+        data: One entry a column. A list holds printable values (str, int, float, bool, None, list
+            of str); a FieldColumn holds a typed array whose invalid rows print as null.
         tags: The GROUP BY tags, sorted by key; None without GROUP BY tags.
-        has_time: Column 0 is time in int64 ns (int64[n] or a list of int), to print as epoch or RFC3339 says.
+        has_time: Column 0 is time in int64 ns (int64[n] or a list of int), to print as epoch or
+            RFC3339 says.
         timezone: The zone RFC3339 times print in, "" is UTC.
         partial: More rows of this series follow.
     """

@@ -1,0 +1,100 @@
+"""The answer of a query over one measurement, before it is cut into the series of a result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gateway.results import Column, Series
+from tinyflux.columnar.base import FieldColumn, Frame, SeriesSet, TagColumn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from gateway.rows import Col
+    from tinyflux.batch import Int64s
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answer:
+    """Rows by group.
+
+    Attributes:
+        name: The measurement.
+        dimensions: The GROUP BY tags.
+        groups: The values of the dimensions, one tuple a group, in the order of the query.
+        rows: int64[n], the position in `groups` of each row, ascending.
+        times: int64[n] ns.
+        columns: Names and values after time, n rows each.
+        descending: Times descend within a group.
+    """
+
+    name: str
+    dimensions: tuple[str, ...]
+    groups: Sequence[tuple[str, ...]]
+    rows: Int64s
+    times: Int64s
+    columns: list[tuple[str, Col]]
+    descending: bool = False
+
+    def slices(self) -> Iterator[tuple[int, slice]]:
+        """Yield each group that has rows, with where they are."""
+        starts = np.flatnonzero(np.diff(self.rows, prepend=-1))
+        stops = np.append(starts[1:], len(self.rows))
+        for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
+            yield int(self.rows[start]), slice(start, stop)
+
+    def limit(self, limit: int, offset: int, slimit: int, soffset: int) -> Answer:
+        """Return the answer with at most so many rows a group and so many groups; 0 is no limit."""
+        if not (limit or offset or slimit or soffset):
+            return self
+        chosen = list(self.slices())[soffset : soffset + slimit if slimit else None]
+        keep = np.zeros(len(self.rows), np.bool_)
+        for _, where in chosen:
+            first = where.start + offset
+            keep[first : min(where.stop, first + limit) if limit else where.stop] = True
+        columns = [(name, column.take(keep)) for name, column in self.columns]
+        return Answer(
+            self.name,
+            self.dimensions,
+            self.groups,
+            self.rows[keep],
+            self.times[keep],
+            columns,
+            self.descending,
+        )
+
+    def to_series(self, names: list[str], timezone: str) -> Iterator[Series]:
+        """Yield one series a group."""
+        full = [column for _, column in self.columns]
+        data = [FieldColumn(c.type, c.values, None if c.valid.all() else c.valid) for c in full]
+        for group, where in self.slices():
+            tags = None
+            if self.dimensions:
+                tags = dict(zip(self.dimensions, self.groups[group], strict=True))
+            columns: list[Column] = [self.times[where]]  # type: ignore[list-item]  # int64[n], see Series
+            columns += [column.take(where) for column in data]
+            yield Series(self.name, names, columns, tags, has_time=True, timezone=timezone)
+
+    def to_frame(self) -> Frame:
+        """Return the rows as the engine's frame: groups are series, columns are fields."""
+        answer = self._ascending() if self.descending else self
+        used, first = np.unique(answer.rows, return_index=True)
+        columns = {}
+        for position, key in enumerate(self.dimensions):
+            values = [self.groups[group][position] for group in used.tolist()]
+            distinct: dict[str, int] = {}
+            codes = [distinct.setdefault(value, len(distinct)) for value in values]
+            columns[key] = TagColumn(np.array(codes, np.int32), list(distinct))
+        series = SeriesSet(self.name, np.arange(len(used)), columns)
+        fields = {name: FieldColumn(c.type, c.values, c.valid) for name, c in answer.columns}
+        return Frame(series, np.append(first, len(answer.rows)), answer.times, fields)
+
+    def _ascending(self) -> Answer:
+        order = np.lexsort((self.times, self.rows))
+        columns = [(name, column.take(order)) for name, column in self.columns]
+        return Answer(
+            self.name, self.dimensions, self.groups, self.rows[order], self.times[order], columns
+        )

@@ -1,0 +1,344 @@
+"""A WHERE clause without its time bounds becomes a TinyFlux query: only the engine filters.
+
+InfluxQL and TinyFlux differ in what a missing tag is. In InfluxQL it is the empty text: `host !=
+'a'` matches a series without `host`; in TinyFlux a missing key fails every comparison. So `!=` on a
+tag compiles to `~(tag == ..)`, and an operator that the empty text passes also takes the series
+that lack the tag. A missing field fails every comparison in both.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from gateway.errors import StatementError
+from gateway.regexes import Regex
+from grammar import ast
+from grammar.printer import to_influxql
+from tinyflux.batch import FieldType
+from tinyflux.queries import (
+    CompoundQuery,
+    MeasurementQuery,
+    SimpleQuery,
+    TagQuery,
+    TypedFieldQuery,
+)
+
+Query: TypeAlias = SimpleQuery | CompoundQuery
+Fields: TypeAlias = Mapping[str, FieldType]
+
+_COMPARISONS: Final = frozenset(["=", "!=", "<", "<=", ">", ">=", "=~", "!~"])
+_FLIPPED: Final = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
+_ORDERINGS: Final[dict[str, Callable[[object, object], object]]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+_EVERYTHING: Final[Query] = TagQuery().noop()
+_NOTHING: Final[Query] = ~_EVERYTHING
+
+
+def compile_condition(condition: ast.Expr | None, fields: Fields) -> Query | None:
+    """Return the query for a condition on one measurement; None matches every point.
+
+    Args:
+        condition: A WHERE clause without time (`gateway.timerange.split_condition`).
+        fields: The fields of the measurement. Any other name is a tag, maybe one that no series
+            has.
+
+    Raises:
+        StatementError: Something that is no condition, in InfluxDB's words.
+    """
+    if condition is None:
+        return None
+    query = _compile(condition, fields)
+    return None if query is _EVERYTHING else query
+
+
+def check_condition(condition: ast.Expr | None) -> None:
+    """Refuse what is no condition whatever the schema.
+
+    Raises:
+        StatementError: In InfluxDB's words.
+    """
+    match condition:
+        case None | ast.BooleanLiteral():
+            return
+        case ast.ParenExpr(inner):
+            check_condition(inner)
+        case ast.BinaryExpr("AND" | "OR", lhs, rhs):
+            check_condition(lhs)
+            check_condition(rhs)
+        case ast.BinaryExpr(op, lhs, rhs) if op in _COMPARISONS:
+            _check_operand(lhs)
+            _check_operand(rhs)
+        case _:
+            raise StatementError(f"invalid condition expression: {to_influxql(condition)}")
+
+
+def _check_operand(expr: ast.Expr) -> None:
+    match expr:
+        case ast.Call(name, args):
+            if name not in MATH_IN_CONDITIONS:
+                raise StatementError(f"invalid function call in condition: {to_influxql(expr)}")
+            for arg in args:
+                _check_operand(arg)
+        case ast.ParenExpr(inner):
+            _check_operand(inner)
+        case ast.BinaryExpr(_, lhs, rhs):
+            _check_operand(lhs)
+            _check_operand(rhs)
+
+
+# Functions of one row may stand in a condition; aggregates may not.
+MATH_IN_CONDITIONS: Final = frozenset(
+    [
+        "abs",
+        "sin",
+        "cos",
+        "tan",
+        "asin",
+        "acos",
+        "atan",
+        "atan2",
+        "exp",
+        "log",
+        "ln",
+        "log2",
+        "log10",
+        "sqrt",
+        "pow",
+        "floor",
+        "ceil",
+        "round",
+    ]
+)
+
+
+def _compile(expr: ast.Expr, fields: Fields) -> Query:
+    match expr:
+        case ast.ParenExpr(inner):
+            return _compile(inner, fields)
+        case ast.BooleanLiteral(value):
+            return _EVERYTHING if value else _NOTHING
+        case ast.BinaryExpr("AND", lhs, rhs):
+            return _and(_compile(lhs, fields), _compile(rhs, fields))
+        case ast.BinaryExpr("OR", lhs, rhs):
+            return _or(_compile(lhs, fields), _compile(rhs, fields))
+        case ast.BinaryExpr(op, lhs, rhs) if op in _COMPARISONS:
+            return _compile_comparison(op, _plain(lhs), _plain(rhs), fields)
+    raise StatementError(f"invalid condition expression: {to_influxql(expr)}")
+
+
+def _and(left: Query, right: Query) -> Query:
+    if left is _NOTHING or right is _NOTHING:
+        return _NOTHING
+    if left is _EVERYTHING:
+        return right
+    return left if right is _EVERYTHING else left & right
+
+
+def _or(left: Query, right: Query) -> Query:
+    if left is _EVERYTHING or right is _EVERYTHING:
+        return _EVERYTHING
+    if left is _NOTHING:
+        return right
+    return left if right is _NOTHING else left | right
+
+
+def _plain(expr: ast.Expr) -> ast.Expr:
+    while isinstance(expr, ast.ParenExpr):
+        expr = expr.expr
+    return expr
+
+
+_LITERALS: Final = (
+    ast.IntegerLiteral,
+    ast.NumberLiteral,
+    ast.StringLiteral,
+    ast.BooleanLiteral,
+    ast.RegexLiteral,
+    ast.DurationLiteral,
+)
+
+
+def _compile_comparison(op: str, lhs: ast.Expr, rhs: ast.Expr, fields: Fields) -> Query:
+    if isinstance(lhs, _LITERALS) and isinstance(rhs, ast.VarRef):
+        op, lhs, rhs = _FLIPPED.get(op, op), rhs, lhs
+    if not isinstance(lhs, ast.VarRef) or not isinstance(rhs, _LITERALS):
+        return _compile_computed(ast.BinaryExpr(op, lhs, rhs), fields)
+    value = rhs.pattern if isinstance(rhs, ast.RegexLiteral) else _literal_value(rhs)
+    is_regex = isinstance(rhs, ast.RegexLiteral)
+    if is_regex != (op in {"=~", "!~"}):
+        return _NOTHING
+    if lhs.name == "_name":
+        return _compile_name(op, str(value))
+    if lhs.cast != "tag" and (lhs.name in fields or lhs.cast not in {"", "tag"}):
+        return _compile_field(op, lhs.name, value)
+    return _compile_tag(op, lhs.name, value)
+
+
+def _literal_value(expr: ast.Expr) -> float | int | str | bool:
+    match expr:
+        case ast.DurationLiteral(ns):
+            return ns
+        case (
+            ast.IntegerLiteral(value)
+            | ast.NumberLiteral(value)
+            | ast.StringLiteral(value)
+            | ast.BooleanLiteral(value)
+        ):
+            return value
+    raise StatementError(f"invalid condition expression: {to_influxql(expr)}")
+
+
+def _compile_name(op: str, text: str) -> Query:
+    is_equal = op in {"=", "=~"}
+    query = (
+        MeasurementQuery() == text if op in {"=", "!="} else MeasurementQuery().test(Regex(text))
+    )
+    return query if is_equal else ~query
+
+
+def _compile_field(op: str, name: str, value: float | int | str | bool) -> Query:
+    target = TypedFieldQuery()[name]
+    if op in {"=~", "!~"}:
+        regex = Regex(str(value))
+        return target.test(TextMatch(regex, is_negated=op == "!~"))
+    if op == "=":
+        return target == value
+    if op == "!=":
+        return target != value
+    return _order(target, op, value)
+
+
+def _order(target: TypedFieldQuery, op: str, value: float | int | str | bool) -> Query:
+    if isinstance(value, (str, bool)):
+        return _NOTHING
+    match op:
+        case "<":
+            return target < value
+        case "<=":
+            return target <= value
+        case ">":
+            return target > value
+        case _:
+            return target >= value
+
+
+def _compile_tag(op: str, name: str, value: float | int | str | bool) -> Query:
+    if not isinstance(value, str) or op in _ORDERINGS:
+        return _NOTHING
+    tag = TagQuery()[name]
+    if op in {"=~", "!~"}:
+        regex = Regex(value)
+        matches: Query = tag.test(regex)
+        if regex(""):
+            matches = matches | _is_missing(name)
+        return matches if op == "=~" else ~matches
+    matches = (tag == value) if value else _is_missing(name)
+    return matches if op == "=" else ~matches
+
+
+def _is_missing(name: str) -> Query:
+    return ~TagQuery()[name].test(bool)
+
+
+@dataclass(frozen=True, slots=True)
+class TextMatch:
+    """The test of a string field by a regex; other types fail it, negated or not."""
+
+    regex: Regex
+    is_negated: bool
+
+    def __call__(self, value: object) -> bool:
+        """Return whether a field value passes."""
+        return isinstance(value, str) and self.regex(value) != self.is_negated
+
+
+def _compile_computed(expr: ast.BinaryExpr, fields: Fields) -> Query:
+    """Compare what has to be computed for each row: two names, arithmetic, functions, constants."""
+    names = sorted(_names(expr))
+    if not names:
+        return _EVERYTHING if evaluate(expr, {}) is True else _NOTHING
+    if any(name not in fields for name in names):
+        return _NOTHING  # a tag or an unknown name in arithmetic: influxd matches nothing
+    return TypedFieldQuery().map(RowCondition(expr)) == True  # noqa: E712  # builds a query
+
+
+@dataclass(frozen=True, slots=True)
+class RowCondition:
+    """A comparison over the field set of one point."""
+
+    expr: ast.BinaryExpr
+
+    def __call__(self, fields: Mapping[str, object]) -> bool:
+        """Return whether the fields of a point pass."""
+        return evaluate(self.expr, fields) is True
+
+
+def _names(expr: ast.Expr) -> set[str]:
+    match expr:
+        case ast.VarRef(name):
+            return {name}
+        case ast.ParenExpr(inner):
+            return _names(inner)
+        case ast.BinaryExpr(_, lhs, rhs):
+            return _names(lhs) | _names(rhs)
+        case ast.Call(_, args):
+            return set().union(*map(_names, args))
+    return set()
+
+
+def evaluate(expr: ast.Expr, fields: Mapping[str, object]) -> object:
+    """Return the value of an expression for one row; None where a field is missing or misfits."""
+    match expr:
+        case ast.ParenExpr(inner):
+            return evaluate(inner, fields)
+        case ast.VarRef(name):
+            return fields.get(name)
+        case ast.RegexLiteral(pattern):
+            return Regex(pattern)
+        case ast.BinaryExpr(op, lhs, rhs):
+            return _apply(op, evaluate(lhs, fields), evaluate(rhs, fields))
+        case ast.Call():
+            return None
+    return _literal_value(expr)
+
+
+def _apply(op: str, left: object, right: object) -> object:
+    if left is None or right is None:
+        return None
+    if isinstance(right, Regex):
+        return isinstance(left, str) and right(left) == (op == "=~")
+    if isinstance(left, (str, bool)) or isinstance(right, (str, bool)):
+        if type(left) is not type(right) or op not in {"=", "!="}:
+            return None
+        return (left == right) == (op == "=")
+    if not isinstance(left, (int, float)) or not isinstance(right, (int, float)):
+        return None
+    if op in _ORDERINGS:
+        return _ORDERINGS[op](left, right)
+    if op in {"=", "!="}:
+        return (left == right) == (op == "=")
+    return _arithmetic(op, left, right)
+
+
+def _arithmetic(op: str, left: float, right: float) -> float | int | None:
+    match op:
+        case "+":
+            return left + right
+        case "-":
+            return left - right
+        case "*":
+            return left * right
+        case "/":
+            return left / right if right else 0
+        case "%":
+            return left - right * int(left / right) if right else 0
+    if isinstance(left, int) and isinstance(right, int):
+        return {"&": left & right, "|": left | right, "^": left ^ right}.get(op)
+    return None

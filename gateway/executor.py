@@ -1,0 +1,184 @@
+"""Runs the plan of a SELECT: asks the engine, then transforms, fills, computes, orders, limits.
+
+Three ways lead to rows (`gateway.rows.Axis` and its columns), everything after them is shared:
+
+    _read_points    raw queries and transformations of fields: a row a point
+    _read_windows   aggregates and selectors: a row a group and window, from the engine's
+        `aggregate`
+    _read_chosen    distinct, top, bottom, sample: the points that a function chooses
+
+A statement reads one snapshot of each store, taken when it starts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gateway.answers import Answer
+from gateway.conditions import compile_condition
+from gateway.errors import StatementError
+from gateway.functions.rows import choose
+from gateway.planner import compile_select, plan, walk
+from gateway.points import Points, read_points
+from gateway.rows import Axis, Col, evaluate
+from gateway.sources import Snapshots, Table, resolve
+from gateway.windowed import Grid, read_grid
+from grammar import ast
+from tinyflux.columnar.base import ScanRequest
+from tinyflux.errors import LimitExceeded, QueryError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gateway.plan import Plan, Shape
+    from gateway.results import Series
+    from gateway.session import Session
+    from tinyflux.batch import Bools
+
+
+def run_select(select: ast.Select, session: Session) -> list[Series]:
+    """Return the answer of a SELECT as series, in InfluxDB's order.
+
+    Raises:
+        StatementError: What InfluxDB refuses, and what would pass a limit.
+        DatabaseNotFound, RetentionPolicyNotFound: A source that does not exist.
+    """
+    answers = run_answers(select, session)
+    return [
+        series for answer, names in answers for series in answer.to_series(names, select.timezone)
+    ]
+
+
+def run_answers(select: ast.Select, session: Session) -> list[tuple[Answer, list[str]]]:
+    """Return the answer of a SELECT by measurement, with the names of its columns."""
+    try:
+        return _Run(session, Snapshots(session)).run(select, None)
+    except (QueryError, LimitExceeded) as exc:
+        raise StatementError(str(exc)) from exc
+
+
+@dataclass(slots=True)
+class _Run:
+    """One statement on its snapshots."""
+
+    session: Session
+    snapshots: Snapshots
+
+    def run(self, select: ast.Select, within: Shape | None) -> list[tuple[Answer, list[str]]]:
+        shape = compile_select(select, self.session.now_ns, within)
+        tables = resolve(select.sources, self.snapshots, lambda inner: self._subquery(inner, shape))
+        if not tables:
+            return []
+        made = plan(shape, [table.schema for table in tables])
+        limits = [_whole(n) for n in (select.limit, select.offset, select.slimit, select.soffset)]
+        answers = []
+        for table in reversed(tables) if select.descending else tables:
+            self.session.interrupt.check()
+            answer = self._run_table(made, table)
+            if answer is not None:
+                answers.append((answer.limit(*limits), made.names()))
+        return answers
+
+    def _subquery(self, select: ast.Select, outer: Shape) -> list[Answer]:
+        if outer.select.is_ordered and select.is_ordered:
+            is_same = outer.select.descending == select.descending
+        else:
+            is_same = outer.select.descending or not select.descending
+        if not is_same:
+            raise StatementError(
+                "subqueries must be ordered in the same direction as the query itself"
+            )
+        if select.fill is None or select.fill is ast.Fill.NULL:
+            # An empty window of a subquery is no row for the query around it.
+            select = replace(select, fill=ast.Fill.NONE) if _has_windows(select, outer) else select
+        return [answer for answer, _ in self.run(select, outer)]
+
+    def _run_table(self, made: Plan, table: Table) -> Answer | None:
+        shape = made.shape
+        scan = ScanRequest(
+            table.name,
+            compile_condition(shape.condition, table.schema.fields),
+            shape.bounds.start_ns,
+            shape.bounds.end_ns,
+        )
+        if scan.start_ns > scan.end_ns:
+            return None
+        if shape.rows_call is not None:
+            rows = self._read_chosen(made, table, scan, shape.rows_call)
+        elif made.leaves or made.transformed:
+            rows = _from_grid(read_grid(made, table, scan, self.session))
+        else:
+            rows = self._read_points(made, table, scan)
+        return None if rows is None else _answer(made, table.name, rows)
+
+    def _read_points(self, made: Plan, table: Table, scan: ScanRequest) -> _Rows | None:
+        points = read_points(made, table, scan, self.session)
+        if points is None:
+            return None
+        return _Rows(points.axis(made.shape.select.descending), points.groups, points.leaves)
+
+    def _read_chosen(
+        self, made: Plan, table: Table, scan: ScanRequest, call: ast.Call
+    ) -> _Rows | None:
+        points = read_points(made, table, scan, self.session)
+        if points is None:
+            return None
+        chosen: Points | None = choose(call, points, made, table)
+        if chosen is None:
+            return None
+        return _Rows(chosen.axis(made.shape.select.descending), chosen.groups, chosen.leaves)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Rows:
+    """Rows with the columns that were read for them."""
+
+    axis: Axis
+    groups: list[tuple[str, ...]]
+    leaves: Mapping[ast.Expr, Col]
+    inner: Mapping[ast.Expr, Col] | None = None
+
+
+def _from_grid(grid: Grid | None) -> _Rows | None:
+    return None if grid is None else _Rows(grid.axis, grid.groups, grid.leaves, grid.inner)
+
+
+def _answer(made: Plan, name: str, rows: _Rows) -> Answer | None:
+    columns = [
+        (column.name, evaluate(column.expr, rows.axis, rows.leaves, rows.inner))
+        for column in made.columns
+    ]
+    keep = _emitted(columns, rows.axis)
+    if not keep.any():
+        return None
+    return Answer(
+        name,
+        made.dimensions,
+        rows.groups,
+        rows.axis.groups[keep],
+        rows.axis.times[keep],
+        [(label, column.take(keep)) for label, column in columns],
+        made.shape.select.descending,
+    )
+
+
+def _emitted(columns: list[tuple[str, Col]], axis: Axis) -> Bools:
+    keep = np.zeros(len(axis), np.bool_)
+    for _, column in columns:
+        keep |= column.emits
+    return keep & axis.in_range
+
+
+def _has_windows(select: ast.Select, outer: Shape) -> bool:
+    has_own = any(isinstance(d, ast.Call) and d.name == "time" for d in select.dimensions)
+    calls = any(isinstance(part, ast.Call) for f in select.fields for part in walk(f.expr))
+    return calls and (has_own or outer.windows is not None)
+
+
+def _whole(value: ast.LimitValue) -> int:
+    if isinstance(value, int):
+        return value
+    raise StatementError(f"missing parameter: {value.name}")

@@ -1,0 +1,105 @@
+"""Transformations: each row from its neighbours of the same group. Arrays in, arrays out.
+
+A kernel takes the rows that have a value, sorted by (group, order of the query): `groups` int64[n],
+`times` int64[n] ns, `values` float64[n] or int64[n], and one number as argument. It returns which
+rows give a row (int64[m], ascending) and the values of those (float64[m] or int64[m]).
+Source: measured, `tests/conformance/transforms.case`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, TypeAlias
+
+import numpy as np
+
+from tinyflux.batch import Int64s
+from tinyflux.columnar.base import Values
+
+Kernel: TypeAlias = Callable[[Int64s, Int64s, Values, int], tuple[Int64s, Values]]
+
+
+def _pairs(groups: Int64s) -> Int64s:
+    """Return the rows that have a predecessor in their group."""
+    return np.flatnonzero(groups[1:] == groups[:-1]) + 1
+
+
+def difference(
+    groups: Int64s, _times: Int64s, values: Values, _arg: int = 0
+) -> tuple[Int64s, Values]:
+    """Return each value less the one before; integers wrap."""
+    rows = _pairs(groups)
+    return rows, values[rows] - values[rows - 1]  # type: ignore[operator]  # numbers by the registry
+
+
+def derivative(
+    groups: Int64s, times: Int64s, values: Values, unit_ns: int
+) -> tuple[Int64s, Values]:
+    """Return the change per `unit_ns`; rows of the same time as the one before give 0."""
+    rows = _pairs(groups)
+    change = values[rows].astype(np.float64) - values[rows - 1].astype(np.float64)
+    elapsed_ns = np.abs(times[rows] - times[rows - 1]).astype(np.float64)
+    rate = np.zeros(len(rows))
+    np.divide(change, elapsed_ns / unit_ns, out=rate, where=elapsed_ns > 0)
+    return rows, rate
+
+
+def non_negative(kernel: Kernel) -> Kernel:
+    """Return the kernel that leaves the negative rows of another out."""
+
+    def keep_rising(
+        groups: Int64s, times: Int64s, values: Values, arg: int
+    ) -> tuple[Int64s, Values]:
+        rows, changes = kernel(groups, times, values, arg)
+        keep = changes >= 0  # type: ignore[operator]  # numbers by the registry
+        return rows[keep], changes[keep]
+
+    return keep_rising
+
+
+def cumulative_sum(
+    groups: Int64s, _times: Int64s, values: Values, _arg: int = 0
+) -> tuple[Int64s, Values]:
+    """Return the running sum of each group."""
+    total = np.cumsum(values)
+    starts = np.flatnonzero(np.diff(groups, prepend=groups[:1] - 1))
+    before = np.where(starts > 0, total[starts - 1], 0)
+    lengths = np.diff(np.append(starts, len(groups)))
+    if values.dtype.kind == "f" and len(starts) > 1:
+        # A NaN or a large sum must not leak into the next group.
+        parts = [np.cumsum(part) for part in np.split(values, starts[1:])]
+        return np.arange(len(groups)), np.concatenate(parts)
+    return np.arange(len(groups)), total - np.repeat(before, lengths)
+
+
+def moving_average(
+    groups: Int64s, _times: Int64s, values: Values, size: int
+) -> tuple[Int64s, Values]:
+    """Return the mean of the last `size` values, from the row on that has as many in its group."""
+    if len(values) < size:
+        return np.zeros(0, np.int64), np.zeros(0)
+    rows = np.flatnonzero(groups[size - 1 :] == groups[: len(groups) - size + 1]) + size - 1
+    windows = np.lib.stride_tricks.sliding_window_view(values.astype(np.float64), size)
+    return rows, windows[rows - size + 1].mean(axis=1)
+
+
+def elapsed(groups: Int64s, times: Int64s, _values: Values, unit_ns: int) -> tuple[Int64s, Values]:
+    """Return the time since the row before in units, cut to an integer toward zero."""
+    rows = _pairs(groups)
+    nanoseconds = times[rows] - times[rows - 1]
+    return rows, np.sign(nanoseconds) * (np.abs(nanoseconds) // unit_ns)
+
+
+TRANSFORMS: Final[dict[str, Kernel]] = {
+    "derivative": derivative,
+    "non_negative_derivative": non_negative(derivative),
+    "difference": difference,
+    "non_negative_difference": non_negative(difference),
+    "cumulative_sum": cumulative_sum,
+    "moving_average": moving_average,
+    "elapsed": elapsed,
+}
+
+# These read one window before the range (behind it when descending); the others start with the
+# range.
+READS_ONE_WINDOW_BEFORE: Final = frozenset(TRANSFORMS) - {"cumulative_sum"}

@@ -1,0 +1,138 @@
+"""The arguments of a call: how many, of which kind, in which range. Texts are InfluxDB's.
+
+Source: measured, `tests/conformance/plan_errors.case`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from gateway.errors import StatementError
+from gateway.functions.registry import FUNCTIONS, Function, Kind
+from grammar import ast
+from grammar.printer import to_influxql
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def check_call(call: ast.Call, select: ast.Select) -> None:
+    """Refuse a call whose arguments could never be right.
+
+    Raises:
+        StatementError: In InfluxDB's words.
+    """
+    function = FUNCTIONS.get(call.name)
+    if function is None:
+        raise StatementError(f"undefined function {call.name}()")
+    _check_count(call, function)
+    if function.kind is Kind.MATH:
+        return
+    _check_target(call, function)
+    if checker := _CHECKERS.get(call.name):
+        checker(call, select)
+
+
+def _check_count(call: ast.Call, function: Function) -> None:
+    got = len(call.args)
+    if function.min_args <= got <= function.max_args:
+        return
+    if call.name in {"top", "bottom"}:
+        raise StatementError(
+            f"invalid number of arguments for {call.name}, expected at least 2, got {got}"
+        )
+    wanted = (
+        str(function.min_args)
+        if function.min_args == function.max_args
+        else f"at least {function.min_args} but no more than {function.max_args}"
+    )
+    raise StatementError(
+        f"invalid number of arguments for {call.name}, expected {wanted}, got {got}"
+    )
+
+
+def _check_target(call: ast.Call, function: Function) -> None:
+    target = call.args[0]
+    match target:
+        case ast.VarRef() | ast.Wildcard() | ast.RegexLiteral():
+            return
+        case ast.Distinct() if call.name == "count":
+            return
+        case ast.Call(name):
+            if function.kind is Kind.TRANSFORM:
+                return
+            if call.name == "count" and name == "distinct":
+                return
+    raise StatementError(f"expected field argument in {call.name}()")
+
+
+def _check_unit(call: ast.Call, _select: ast.Select) -> None:
+    if len(call.args) < 2:
+        return
+    unit = call.args[1]
+    if not isinstance(unit, ast.DurationLiteral):
+        raise StatementError(
+            f"second argument to {call.name} must be a duration, got {_go_type(unit)}"
+        )
+    if unit.ns <= 0:
+        raise StatementError(f"duration argument must be positive, got {to_influxql(unit)}")
+
+
+def _check_percentile(call: ast.Call, _select: ast.Select) -> None:
+    if not isinstance(call.args[1], ast.IntegerLiteral | ast.NumberLiteral):
+        raise StatementError("expected float argument in percentile()")
+
+
+def _check_moving_average(call: ast.Call, _select: ast.Select) -> None:
+    size = call.args[1]
+    if not isinstance(size, ast.IntegerLiteral):
+        raise StatementError(
+            f"second argument for moving_average must be an integer, got {_go_type(size)}"
+        )
+    if size.value <= 1:
+        raise StatementError(f"moving_average window must be greater than 1, got {size.value}")
+
+
+def _check_sample(call: ast.Call, _select: ast.Select) -> None:
+    size = call.args[1]
+    if not isinstance(size, ast.IntegerLiteral):
+        raise StatementError("expected integer argument in sample()")
+    if size.value <= 0:
+        raise StatementError(f"sample window must be greater than 1, got {size.value}")
+
+
+def _check_top(call: ast.Call, select: ast.Select) -> None:
+    limit = call.args[-1]
+    if not isinstance(limit, ast.IntegerLiteral):
+        raise StatementError(
+            f"expected integer as last argument in {call.name}(), found {to_influxql(limit)}"
+        )
+    if limit.value <= 0:
+        raise StatementError(f"limit ({limit.value}) in {call.name} function must be at least 1")
+    if isinstance(select.limit, int) and 0 < select.limit < limit.value:
+        raise StatementError(
+            f"limit ({limit.value}) in {call.name} function can not be larger than the LIMIT "
+            f"({select.limit}) in the select statement"
+        )
+    for key in call.args[1:-1]:
+        if not isinstance(key, ast.VarRef):
+            raise StatementError(
+                f"only fields or tags are allowed in {call.name}(), found {to_influxql(key)}"
+            )
+
+
+_CHECKERS: Final[dict[str, Callable[[ast.Call, ast.Select], None]]] = {
+    "integral": _check_unit,
+    "derivative": _check_unit,
+    "non_negative_derivative": _check_unit,
+    "elapsed": _check_unit,
+    "percentile": _check_percentile,
+    "moving_average": _check_moving_average,
+    "sample": _check_sample,
+    "top": _check_top,
+    "bottom": _check_top,
+}
+
+
+def _go_type(expr: ast.Expr) -> str:
+    return f"*influxql.{type(expr).__name__}"

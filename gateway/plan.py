@@ -1,0 +1,84 @@
+"""The plan of a SELECT: everything that is decided before data is read.
+
+    grammar.ast.Select --planner.compile_select--> Shape --planner.plan--> Plan --executor-->
+    results
+
+A Shape needs no schema: what kind of query it is, its interval, its window grid. A Plan adds the
+    schema: wildcards are gone, every column is an expression over named leaves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gateway.timerange import TimeRange
+    from grammar import ast
+    from tinyflux.windows import Windows
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A SELECT that was found sound, as far as that can be told without a schema.
+
+    Attributes:
+        select: The statement.
+        is_raw: No function but math: one row a point.
+        selectors: The distinct selector calls, in order of appearance.
+        aggregates: The distinct aggregate calls.
+        rows_call: The call of distinct, top, bottom or sample that gives several rows a window, if
+            there is one.
+        windows: The grid of `GROUP BY time(..)`; None without.
+        tag_dimensions: The names and regexes of GROUP BY, `*` as a Wildcard.
+        bounds: The selected interval, defaults filled in.
+        condition: WHERE without time.
+    """
+
+    select: ast.Select
+    is_raw: bool
+    selectors: tuple[ast.Call, ...]
+    aggregates: tuple[ast.Call, ...]
+    rows_call: ast.Call | None
+    windows: Windows | None
+    tag_dimensions: tuple[ast.Expr, ...]
+    bounds: TimeRange
+    condition: ast.Expr | None
+
+    @property
+    def lone_selector(self) -> ast.Call | None:
+        """The only function of the query, when it is a selector: rows keep its time."""
+        is_lone = len(self.selectors) == 1 and not self.aggregates and self.rows_call is None
+        return self.selectors[0] if is_lone else None
+
+
+@dataclass(frozen=True, slots=True)
+class OutputColumn:
+    """A column of the answer: its name, and its value over the leaves."""
+
+    name: str
+    expr: ast.Expr
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A Shape with its names resolved against a schema.
+
+    Attributes:
+        shape: What it was made from.
+        columns: The columns after time, wildcards expanded.
+        leaves: The aggregate and selector calls that the engine computes.
+        dimensions: The GROUP BY tags, sorted.
+        time_name: How the time column is called.
+    """
+
+    shape: Shape
+    columns: tuple[OutputColumn, ...]
+    leaves: tuple[ast.Call, ...]
+    dimensions: tuple[str, ...]
+    time_name: str = "time"
+    transformed: tuple[ast.Call, ...] = field(default=())
+
+    def names(self) -> list[str]:
+        """Return the column names of the answer, time first."""
+        return [self.time_name, *(column.name for column in self.columns)]

@@ -1,0 +1,326 @@
+"""From a SELECT to its plan. Pure: no data, no clock. What no data could answer is refused here.
+
+`compile_select` looks at the statement alone, `plan` adds the schema of what it reads. Error texts
+are InfluxDB's.
+Source: measured, `tests/conformance/plan_errors.case`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gateway.conditions import check_condition, compile_condition
+from gateway.errors import StatementError
+from gateway.expansion import Schema, column_names, expand_dimensions, expand_fields
+from gateway.functions.registry import Kind, is_kind
+from gateway.functions.transforms import READS_ONE_WINDOW_BEFORE
+from gateway.functions.types import type_of
+from gateway.functions.validate import check_call
+from gateway.plan import OutputColumn, Plan, Shape
+from gateway.timerange import TimeRange, split_condition, time_value
+from grammar import ast
+from tinyflux.windows import Windows, ZonedWindows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from tinyflux.batch import FieldType
+    from tinyflux.columnar.base import Query
+
+__all__ = ["Schema", "compile_select", "plan", "where"]
+
+
+def where(
+    condition: ast.Expr | None, fields: Mapping[str, FieldType], now_ns: int
+) -> tuple[Query | None, int, int]:
+    """Return the query and the closed time interval of the WHERE of a statement that is no SELECT.
+
+    Raises:
+        StatementError: What InfluxDB refuses.
+    """
+    rest, bounds = split_condition(condition, now_ns)
+    check_condition(rest)
+    return compile_condition(rest, fields), bounds.start_ns, bounds.end_ns
+
+
+def compile_select(select: ast.Select, now_ns: int, within: Shape | None = None) -> Shape:
+    """Return the shape of a statement.
+
+    Args:
+        select: The statement.
+        now_ns: What `now()` is.
+        within: The query around this subquery: its interval and, where this one has none, its
+            windows hold here too.
+
+    Raises:
+        StatementError: What no schema could make sound.
+    """
+    calls = list(_find_calls(select))
+    for call in calls:
+        check_call(call, select)
+    _check_fields(select)
+    tag_dimensions, windows = _dimensions(select, now_ns)
+    is_raw = not any(not is_kind(call.name, Kind.MATH) for call in calls)
+    if windows is None and within is not None and not is_raw:
+        windows = within.windows
+    _check_mix(select, calls, is_raw=is_raw)
+    _check_grouping(select, calls, windows, is_raw=is_raw)
+    rest, bounds = split_condition(select.condition, now_ns, select.timezone)
+    check_condition(rest)
+    if within is not None:
+        bounds = bounds.intersect(within.bounds)
+    if windows is not None and not is_raw and not bounds.has_end:
+        bounds = TimeRange(bounds.start_ns, min(bounds.end_ns, now_ns), bounds.has_start, False)
+    return Shape(
+        select=select,
+        is_raw=is_raw,
+        selectors=_distinct_calls(calls, Kind.SELECTOR),
+        aggregates=_distinct_calls(calls, Kind.AGGREGATE),
+        rows_call=_rows_call(calls),
+        windows=windows,
+        tag_dimensions=tag_dimensions,
+        bounds=bounds,
+        condition=rest,
+    )
+
+
+def plan(shape: Shape, schemas: Sequence[Schema]) -> Plan:
+    """Return the plan of a query over measurements of these schemas.
+
+    Raises:
+        StatementError: Types that do not fit, wildcards where none can stand.
+    """
+    schema = Schema.union(schemas)
+    dimensions = expand_dimensions(shape.tag_dimensions, schema)
+    fields = expand_fields(shape, schema, dimensions)
+    time_name = "time"
+    kept = []
+    for item in fields:
+        if isinstance(item.expr, ast.VarRef) and item.expr.name == "time":
+            time_name = item.alias or "time"
+        else:
+            kept.append(item)
+    columns = tuple(
+        OutputColumn(name, item.expr) for name, item in zip(column_names(kept), kept, strict=True)
+    )
+    for column in columns:
+        type_of(column.expr, schema.fields)
+    leaves, transformed = _leaves(columns)
+    return Plan(shape, columns, leaves, dimensions, time_name, transformed)
+
+
+# --- the calls of a statement ---------------------------------------------------------------------
+def walk(expr: ast.Expr) -> Iterator[ast.Expr]:
+    """Yield an expression and everything in it, outermost first."""
+    yield expr
+    match expr:
+        case ast.ParenExpr(inner):
+            yield from walk(inner)
+        case ast.BinaryExpr(_, lhs, rhs):
+            yield from walk(lhs)
+            yield from walk(rhs)
+        case ast.Call(_, args):
+            for arg in args:
+                yield from walk(arg)
+
+
+def _find_calls(select: ast.Select) -> Iterator[ast.Call]:
+    for item in select.fields:
+        for expr in walk(item.expr):
+            if isinstance(expr, ast.Call):
+                yield expr
+            elif isinstance(expr, ast.Distinct):
+                yield ast.Call("distinct", (ast.VarRef(expr.name),))
+
+
+def _distinct_calls(calls: Iterable[ast.Call], kind: Kind) -> tuple[ast.Call, ...]:
+    return tuple(dict.fromkeys(call for call in calls if is_kind(call.name, kind)))
+
+
+def _rows_call(calls: Sequence[ast.Call]) -> ast.Call | None:
+    counted = {call.args[0] for call in calls if call.name == "count"}
+    for call in calls:
+        if is_kind(call.name, Kind.ROWS) and call not in counted:
+            return call
+    return None
+
+
+def _leaves(columns: Iterable[OutputColumn]) -> tuple[tuple[ast.Call, ...], tuple[ast.Call, ...]]:
+    """Return the calls that stand outside and inside of transformations that read a window more."""
+    plain: dict[ast.Call, None] = {}
+    transformed: dict[ast.Call, None] = {}
+
+    def visit(expr: ast.Expr, into: dict[ast.Call, None]) -> None:
+        match expr:
+            case ast.Call(name, args) if is_kind(name, Kind.AGGREGATE, Kind.SELECTOR):
+                into[expr] = None
+            case ast.Call(name, args):
+                inner = transformed if name in READS_ONE_WINDOW_BEFORE else into
+                for arg in args:
+                    visit(arg, inner)
+            case ast.ParenExpr(inner_expr):
+                visit(inner_expr, into)
+            case ast.BinaryExpr(_, lhs, rhs):
+                visit(lhs, into)
+                visit(rhs, into)
+
+    for column in columns:
+        visit(column.expr, plain)
+    return tuple(plain), tuple(transformed)
+
+
+# --- what may stand together ----------------------------------------------------------------------
+def _check_fields(select: ast.Select) -> None:
+    is_only_time = True
+    for item in select.fields:
+        if isinstance(item.expr, ast.VarRef) and item.expr.name == "time":
+            continue
+        is_only_time = False
+        _check_field(item.expr)
+    if is_only_time:
+        raise StatementError("at least 1 non-time field must be queried")
+
+
+def _check_field(expr: ast.Expr) -> None:
+    parts = list(walk(expr))
+    variables = (ast.VarRef, ast.Wildcard, ast.RegexLiteral, ast.Distinct)
+    if not any(isinstance(part, variables) for part in parts):
+        raise StatementError("field must contain at least one variable")
+    for part in parts:
+        if not isinstance(part, ast.BinaryExpr):
+            continue
+        for side in (part.lhs, part.rhs):
+            if isinstance(side, ast.Wildcard | ast.RegexLiteral):
+                kind = "wildcard" if isinstance(side, ast.Wildcard) else "regex"
+                raise StatementError(f"unable to use {kind} in a binary expression")
+
+
+def _has_raw_reference(expr: ast.Expr) -> bool:
+    """Return whether a name stands outside of every function but math."""
+    match expr:
+        case ast.VarRef(name):
+            return name != "time"
+        case ast.Wildcard() | ast.RegexLiteral():
+            return True
+        case ast.ParenExpr(inner):
+            return _has_raw_reference(inner)
+        case ast.BinaryExpr(_, lhs, rhs):
+            return _has_raw_reference(lhs) or _has_raw_reference(rhs)
+        case ast.Call(name, args) if is_kind(name, Kind.MATH):
+            return any(map(_has_raw_reference, args))
+    return False
+
+
+def _check_mix(select: ast.Select, calls: Sequence[ast.Call], *, is_raw: bool) -> None:
+    if is_raw:
+        return
+    has_raw = any(_has_raw_reference(item.expr) for item in select.fields)
+    rows_call = _rows_call(calls)
+    others = [item for item in select.fields if not _is_time(item.expr)]
+    if rows_call is not None and rows_call.name in {"distinct", "top", "bottom"}:
+        _check_alone(rows_call, calls, others)
+    if not has_raw:
+        return
+    selectors = _distinct_calls(calls, Kind.SELECTOR)
+    if _distinct_calls(calls, Kind.AGGREGATE) or any(
+        is_kind(c.name, Kind.TRANSFORM) for c in calls
+    ):
+        raise StatementError("mixing aggregate and non-aggregate queries is not supported")
+    if len(selectors) > 1:
+        raise StatementError(
+            "mixing multiple selector functions with tags or fields is not supported"
+        )
+
+
+def _check_alone(
+    rows_call: ast.Call, calls: Sequence[ast.Call], others: Sequence[ast.Field]
+) -> None:
+    name = rows_call.name
+    foreign = [
+        c for c in calls if c != rows_call and not is_kind(c.name, Kind.MATH, Kind.TRANSFORM)
+    ]
+    if name == "distinct":
+        if foreign or len(others) > 1:
+            raise StatementError(
+                "aggregate function distinct() cannot be combined with other functions or fields"
+            )
+    elif foreign:
+        raise StatementError(f"selector function {name}() cannot be combined with other functions")
+
+
+def _is_time(expr: ast.Expr) -> bool:
+    return isinstance(expr, ast.VarRef) and expr.name == "time"
+
+
+def _check_grouping(
+    select: ast.Select, calls: Sequence[ast.Call], windows: Windows | None, *, is_raw: bool
+) -> None:
+    has_interval = windows is not None or any(
+        isinstance(d, ast.Call) and d.name == "time" for d in select.dimensions
+    )
+    if is_raw:
+        if has_interval:
+            raise StatementError("GROUP BY requires at least one aggregate function")
+        if select.fill in {ast.Fill.NONE, ast.Fill.LINEAR}:
+            raise StatementError(f"fill({select.fill}) must be used with a function")
+        return
+    for call in calls:
+        if not is_kind(call.name, Kind.TRANSFORM):
+            continue
+        inner = call.args[0]
+        if isinstance(inner, ast.Call) and not is_kind(inner.name, Kind.TRANSFORM):
+            if windows is None:
+                raise StatementError(f"{call.name} aggregate requires a GROUP BY interval")
+        elif not isinstance(inner, ast.Call) and windows is not None:
+            raise StatementError(f"aggregate function required inside the call to {call.name}")
+
+
+# --- GROUP BY -------------------------------------------------------------------------------------
+def _dimensions(select: ast.Select, now_ns: int) -> tuple[tuple[ast.Expr, ...], Windows | None]:
+    tags: list[ast.Expr] = []
+    windows: Windows | None = None
+    seen_time = False
+    for dimension in select.dimensions:
+        match dimension:
+            case ast.Call("time", args):
+                if seen_time:
+                    raise StatementError("multiple time dimensions not allowed")
+                seen_time = True
+                windows = _windows(args, select.timezone, now_ns)
+            case ast.Call():
+                raise StatementError("only time() calls allowed in dimensions")
+            case ast.VarRef(name) if name.lower() == "time":
+                raise StatementError("time() is a function and expects at least one argument")
+            case ast.VarRef() | ast.Wildcard() | ast.RegexLiteral():
+                tags.append(dimension)
+            case _:
+                raise StatementError("only time and tag dimensions allowed")
+    return tuple(tags), windows
+
+
+def _windows(args: tuple[ast.Expr, ...], timezone: str, now_ns: int) -> Windows | None:
+    if len(args) not in {1, 2}:
+        raise StatementError("time dimension expected 1 or 2 arguments")
+    if not isinstance(args[0], ast.DurationLiteral):
+        raise StatementError("time dimension must have duration argument")
+    every_ns = args[0].ns
+    offset_ns = _window_offset(args[1], now_ns) if len(args) == 2 else 0
+    if every_ns <= 0:
+        return None
+    offset_ns = offset_ns - int(offset_ns / every_ns) * every_ns
+    if timezone and timezone != "UTC":
+        return ZonedWindows(every_ns, offset_ns, timezone)
+    return Windows(every_ns, offset_ns)
+
+
+def _window_offset(expr: ast.Expr, now_ns: int) -> int:
+    match expr:
+        case ast.DurationLiteral(ns):
+            return ns
+        case ast.BinaryExpr("*", ast.IntegerLiteral(sign), ast.DurationLiteral(ns)):
+            return sign * ns
+        case ast.Call("now", ()) | ast.StringLiteral():
+            return time_value(expr, now_ns)
+        case ast.Call(name):
+            raise StatementError(f"time dimension offset function must be now(), got {name}()")
+    raise StatementError("time dimension offset must be duration or now()")

@@ -1,0 +1,196 @@
+"""Points as rows: scans of the engine put together, sorted by group and time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gateway.errors import StatementError
+from gateway.fill import fill
+from gateway.functions.types import CASTS
+from gateway.planner import walk
+from gateway.rows import Axis, Col
+from grammar import ast
+from tinyflux.batch import Bools, FieldType, Int64s
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from gateway.plan import Plan
+    from gateway.session import Session
+    from gateway.sources import Table
+    from tinyflux.columnar.base import FieldColumn, Frame, ScanRequest, SeriesSet, Values
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Points:
+    """Rows of points.
+
+    Attributes:
+        groups: The GROUP BY values, one tuple a group, in the order of the query.
+        rows: int64[n], the position in `groups` of each row, ascending.
+        times: int64[n] ns, ascending within a group, or descending as the query says.
+        leaves: A column for each name that the query reads.
+    """
+
+    groups: list[tuple[str, ...]]
+    rows: Int64s
+    times: Int64s
+    leaves: Mapping[ast.Expr, Col]
+
+    def axis(self, _descending: bool) -> Axis:
+        """Return the rows as an axis."""
+        return Axis(self.rows, self.times, np.ones(len(self.rows), np.bool_))
+
+    def take(self, rows: Int64s | Bools | slice) -> Points:
+        """Return the chosen rows."""
+        leaves = {ref: column.take(rows) for ref, column in self.leaves.items()}
+        return Points(self.groups, self.rows[rows], self.times[rows], leaves)
+
+
+def references(made: Plan) -> list[ast.VarRef]:
+    """Return the names that the columns of a plan read, each once."""
+    found: dict[ast.VarRef, None] = {}
+    for column in made.columns:
+        for part in walk(column.expr):
+            if isinstance(part, ast.VarRef):
+                found[part] = None
+    return list(found)
+
+
+def read_points(made: Plan, table: Table, scan: ScanRequest, session: Session) -> Points | None:
+    """Return the points that a plan reads of a table; None when there are none.
+
+    Raises:
+        StatementError: More points than `max_select_points`.
+    """
+    refs = references(made)
+    fields = [ref for ref in refs if table.schema.is_field(ref)]
+    tags = [ref for ref in refs if not table.schema.is_field(ref)]
+    names = tuple(dict.fromkeys(ref.name for ref in fields))
+    if not names:
+        return None
+    frames: list[Frame] = []
+    count = 0
+    for frame in table.reader.scan(replace(scan, fields=names)):
+        session.interrupt.check()
+        count += len(frame)
+        if 0 < session.settings.max_select_points < count:
+            raise StatementError(
+                f"max-select-point limit exceeded: ({count}/{session.settings.max_select_points})"
+            )
+        frames.append(frame)
+    if not frames:
+        return None
+    groups, rows = _group(frames, made.dimensions)
+    leaves: dict[ast.Expr, Col] = {}
+    for ref in fields:
+        column = _join([frame.columns.get(ref.name) for frame in frames], frames)
+        leaves[ref] = column.cast(CASTS[ref.cast]) if ref.cast in CASTS else column
+    for ref in tags:
+        leaves[ref] = _tag_column(ref, frames)
+    points = Points(groups, rows, np.concatenate([frame.times for frame in frames]), leaves)
+    return _fill(made, _ordered(points, made.shape.select.descending))
+
+
+def group_series(series: SeriesSet, keys: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return the values of these tags for each series; "" where a tag is missing."""
+    columns = []
+    for key in keys:
+        column = series.columns.get(key)
+        if column is None:
+            columns.append([""] * len(series))
+        else:
+            texts = [value or "" for value in column.values] + [""]  # code -1 is the last
+            columns.append([texts[code] for code in column.codes.tolist()])
+    return list(zip(*columns, strict=True)) if columns else [()] * len(series)
+
+
+def _group(frames: Sequence[Frame], keys: Sequence[str]) -> tuple[list[tuple[str, ...]], Int64s]:
+    per_frame = [group_series(frame.series, keys) for frame in frames]
+    groups = sorted({values for found in per_frame for values in found})
+    number = {values: position for position, values in enumerate(groups)}
+    rows = [
+        np.repeat([number[values] for values in found], np.diff(frame.offsets))
+        for found, frame in zip(per_frame, frames, strict=True)
+    ]
+    return groups, np.concatenate(rows)
+
+
+def _join(columns: Sequence[FieldColumn | None], frames: Sequence[Frame]) -> Col:
+    """Return one column of the rows of all frames; it emits where it has a value."""
+    kinds = {c.type for c in columns if c is not None} - {FieldType.NONE}
+    kind = FieldType.FLOAT if len(kinds) > 1 else next(iter(kinds), FieldType.NONE)
+    values: list[Values] = []
+    valid: list[Bools] = []
+    for column, frame in zip(columns, frames, strict=True):
+        if column is None or column.type is FieldType.NONE:
+            values.append(np.zeros(len(frame), _empty_dtype(kind)))
+            valid.append(np.zeros(len(frame), np.bool_))
+        else:
+            values.append(column.values)
+            valid.append(column.mask())
+    is_valid = np.concatenate(valid)
+    return Col(kind, np.concatenate(values), is_valid, is_valid)
+
+
+def _empty_dtype(kind: FieldType) -> type:
+    return (
+        np.object_
+        if kind is FieldType.STRING
+        else np.float64
+        if kind is FieldType.FLOAT
+        else np.bool_
+    )
+
+
+def _tag_column(ref: ast.VarRef, frames: Sequence[Frame]) -> Col:
+    """Return a tag as a column of text; it emits no rows by itself."""
+    parts = []
+    for frame in frames:
+        column = frame.series.columns.get(ref.name)
+        if column is None or ref.cast in {"field", "float", "integer", "boolean"}:
+            parts.append(np.full(len(frame), None, np.object_))
+            continue
+        texts = np.array([*(value or None for value in column.values), None], np.object_)
+        parts.append(texts[np.repeat(column.codes, np.diff(frame.offsets))])
+    values = np.concatenate(parts)
+    return Col(
+        FieldType.STRING, values, np.not_equal(values, None), np.zeros(len(values), np.bool_)
+    )
+
+
+def _ordered(points: Points, descending: bool) -> Points:
+    rows, times = points.rows, points.times
+    step = np.diff(rows)
+    is_sorted = bool(np.all((step > 0) | ((step == 0) & (np.diff(times) >= 0))))
+    if not is_sorted:
+        points = points.take(np.lexsort((times, rows)))
+    if not descending:
+        return points
+    last = len(points.groups) - 1
+    turned = points.take(slice(None, None, -1))
+    return Points(points.groups[::-1], last - turned.rows, turned.times, turned.leaves)
+
+
+def _fill(made: Plan, points: Points) -> Points:
+    """Replace null cells as `fill(number)` and `fill(previous)` of a raw query say."""
+    mode = made.shape.select.fill
+    if mode not in {ast.Fill.NUMBER, ast.Fill.PREVIOUS} or not made.shape.is_raw:
+        return points
+    leaves: dict[ast.Expr, Col] = {}
+    for ref, column in points.leaves.items():
+        everywhere = np.ones(len(points.rows), np.bool_)
+        values, valid = fill(
+            mode,
+            made.shape.select.fill_value,
+            column.type,
+            column.values[None, :],
+            column.valid[None, :],
+            everywhere[None, :],
+            is_count=False,
+        )
+        leaves[ref] = Col(column.type, values[0], valid[0], column.emits)
+    return Points(points.groups, points.rows, points.times, leaves)

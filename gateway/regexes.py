@@ -1,0 +1,55 @@
+"""Regular expressions with Go's meaning: RE2 syntax, unanchored, linear in the text."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Final, Protocol
+
+import re2
+
+from gateway.errors import StatementError
+
+_MAX_PATTERN_BYTES: Final = 65_536
+_MAX_MEMORY_BYTES: Final = 8 << 20
+
+
+class _Compiled(Protocol):
+    def search(self, text: str) -> object: ...
+
+
+class Regex:
+    """A predicate on text: `Regex("^a|b$")("cab")`. Equal patterns are equal."""
+
+    __slots__ = ("_compiled", "pattern")
+
+    def __init__(self, pattern: str) -> None:
+        self.pattern = pattern
+        self._compiled = _compile(pattern)
+
+    def __call__(self, text: object) -> bool:
+        """Return whether the pattern is found in a text; False for what is no text."""
+        return isinstance(text, str) and self._compiled.search(text) is not None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Regex) and other.pattern == self.pattern
+
+    def __hash__(self) -> int:
+        return hash(self.pattern)
+
+    def __repr__(self) -> str:
+        return f"Regex({self.pattern!r})"
+
+
+@lru_cache(maxsize=512)
+def _compile(pattern: str) -> _Compiled:
+    if len(pattern) > _MAX_PATTERN_BYTES:
+        raise StatementError("error parsing regexp: expression too long")
+    options = re2.Options()
+    options.max_mem = _MAX_MEMORY_BYTES
+    options.log_errors = False
+    try:
+        compiled: _Compiled = re2.compile(pattern, options)
+    except re2.error as exc:
+        text = exc.args[0].decode() if isinstance(exc.args[0], bytes) else str(exc.args[0])
+        raise StatementError(f"error parsing regexp: {text}") from None
+    return compiled

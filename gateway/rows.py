@@ -1,0 +1,238 @@
+"""Rows and expressions over them: the one form in which raw points and windows are computed with.
+
+An Axis says which rows there are: sorted by group, and within a group in the order of the query. A
+    Col is one value a row. The windows of an aggregate query are rows (groups x windows of them),
+    the points of a raw query are rows; so an expression, a transformation and a fill are the same
+    for both.
+
+A column *emits* the rows that it gives by itself, maybe as null. A row of the answer is one that
+any column emits: a field emits where it has a value, a filled aggregate everywhere in the range, a
+tag or a literal nowhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from gateway.functions.math import BINARY, KEEPS_INTEGERS, UNARY
+from gateway.functions.transforms import READS_ONE_WINDOW_BEFORE, TRANSFORMS
+from grammar import ast
+from tinyflux.batch import Bools, FieldType, Int64s
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tinyflux.columnar.base import Values
+
+_NUMBERS: Final = frozenset([FieldType.FLOAT, FieldType.INTEGER])
+_DTYPES: Final = {
+    FieldType.NONE: np.float64,
+    FieldType.FLOAT: np.float64,
+    FieldType.INTEGER: np.int64,
+    FieldType.BOOLEAN: np.bool_,
+    FieldType.STRING: np.object_,
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Axis:
+    """The rows of a query.
+
+    Attributes:
+        groups: int64[n], the group of each row; equal ones stand together.
+        times: int64[n] ns, in the order of the query within a group.
+        in_range: bool[n]; false for rows that were only read for a transformation.
+        interval_ns: The GROUP BY interval, 0 without: the default unit of a derivative of windows.
+    """
+
+    groups: Int64s
+    times: Int64s
+    in_range: Bools
+    interval_ns: int = 0
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Col:
+    """One value a row.
+
+    Attributes:
+        type: NONE when no row has a value.
+        values: float64[n], int64[n], bool[n] or object[n] (str); anything where not valid.
+        valid: bool[n].
+        emits: bool[n], the rows that this column gives.
+    """
+
+    type: FieldType
+    values: Values
+    valid: Bools
+    emits: Bools
+
+    @staticmethod
+    def nothing(size: int) -> Col:
+        """Return a column without values."""
+        nowhere = np.zeros(size, np.bool_)
+        return Col(FieldType.NONE, np.zeros(size), nowhere, nowhere)
+
+    def take(self, rows: Int64s | Bools | slice) -> Col:
+        """Return the chosen rows."""
+        return Col(self.type, self.values[rows], self.valid[rows], self.emits[rows])
+
+    def cast(self, kind: FieldType) -> Col:
+        """Return the column read as another type: numbers convert, other kinds give nothing."""
+        if kind is self.type:
+            return self
+        if {kind, self.type} <= _NUMBERS:
+            known = np.where(self.valid, self.values, 0)
+            return Col(kind, known.astype(_DTYPES[kind]), self.valid, self.emits)
+        return Col.nothing(len(self.valid))
+
+
+def evaluate(
+    expr: ast.Expr,
+    axis: Axis,
+    leaves: Mapping[ast.Expr, Col],
+    inner: Mapping[ast.Expr, Col] | None = None,
+) -> Col:
+    """Return the column of an expression.
+
+    Args:
+        expr: Checked by the planner. A call that is no leaf is math or a transformation.
+        axis: The rows.
+        leaves: The columns that were read or aggregated, by the expression they stand for.
+        inner: The leaves inside of transformations that read a window more; None where they are the
+            same.
+    """
+    if expr in leaves:
+        return leaves[expr]
+    match expr:
+        case ast.ParenExpr(nested):
+            return evaluate(nested, axis, leaves, inner)
+        case ast.IntegerLiteral(value) | ast.NumberLiteral(value) | ast.BooleanLiteral(value):
+            return _constant(value, len(axis))
+        case ast.BinaryExpr(op, lhs, rhs):
+            left = evaluate(lhs, axis, leaves, inner)
+            return _operate(op, left, evaluate(rhs, axis, leaves, inner))
+        case ast.Call(name, args) if name in TRANSFORMS:
+            if inner is not None and name in READS_ONE_WINDOW_BEFORE:
+                leaves = inner
+            return _transform(name, args, axis, evaluate(args[0], axis, leaves, inner))
+        case ast.Call(name, args):
+            return _apply_math(name, [evaluate(arg, axis, leaves, inner) for arg in args])
+    return Col.nothing(len(axis))
+
+
+def _constant(value: float | int | bool, size: int) -> Col:
+    kind = FieldType.FLOAT
+    if isinstance(value, bool):
+        kind = FieldType.BOOLEAN
+    elif isinstance(value, int) and -(2**63) <= value < 2**63:
+        kind = FieldType.INTEGER
+    values = np.full(size, value, _DTYPES[kind])
+    return Col(kind, values, np.ones(size, np.bool_), np.zeros(size, np.bool_))
+
+
+# --- operators ------------------------------------------------------------------------------------
+def _operate(op: str, left: Col, right: Col) -> Col:
+    valid = left.valid & right.valid
+    emits = left.emits | right.emits
+    kinds = {left.type, right.type}
+    if kinds == {FieldType.BOOLEAN} and op in {"&", "|", "^"}:
+        return Col(FieldType.BOOLEAN, _bitwise(op, left.values, right.values), valid, emits)
+    if not kinds <= _NUMBERS:
+        return Col(FieldType.NONE, np.zeros(len(valid)), np.zeros_like(valid), emits)
+    if kinds == {FieldType.INTEGER} and op != "/":
+        values = _integer_arithmetic(op, left.values, right.values)
+        return Col(FieldType.INTEGER, values, valid, emits)
+    floats = _float_arithmetic(op, left.values.astype(np.float64), right.values.astype(np.float64))
+    return Col(FieldType.FLOAT, floats, valid, emits)
+
+
+def _bitwise(op: str, left: Values, right: Values) -> Values:
+    if op == "&":
+        return np.bitwise_and(left, right)
+    return np.bitwise_or(left, right) if op == "|" else np.bitwise_xor(left, right)
+
+
+def _integer_arithmetic(op: str, left: Values, right: Values) -> Values:
+    with np.errstate(all="ignore"):
+        match op:
+            case "+":
+                return np.add(left, right)
+            case "-":
+                return np.subtract(left, right)
+            case "*":
+                return np.multiply(left, right)
+            case "%":  # as Go: the sign of the dividend, and x % 0 = 0
+                return np.fmod(left, right, out=np.zeros_like(left), where=right != 0)
+    return _bitwise(op, left, right)
+
+
+def _float_arithmetic(op: str, left: Values, right: Values) -> Values:
+    with np.errstate(all="ignore"):
+        match op:
+            case "+":
+                return np.add(left, right)
+            case "-":
+                return np.subtract(left, right)
+            case "*":
+                return np.multiply(left, right)
+            case "/":  # influxd: x / 0 = 0
+                return np.divide(left, right, out=np.zeros_like(left), where=right != 0)
+            case _:
+                return np.fmod(left, right)
+
+
+# --- functions ------------------------------------------------------------------------------------
+def _apply_math(name: str, args: list[Col]) -> Col:
+    first = args[0]
+    valid, emits = first.valid, first.emits
+    for other in args[1:]:
+        valid, emits = valid & other.valid, emits | other.emits
+    if any(arg.type not in _NUMBERS for arg in args):
+        return Col(FieldType.NONE, np.zeros(len(valid)), np.zeros_like(valid), emits)
+    if first.type is FieldType.INTEGER and name in KEEPS_INTEGERS:
+        values = np.abs(first.values) if name == "abs" else first.values
+        return Col(FieldType.INTEGER, values, valid, emits)
+    floats = [arg.values.astype(np.float64) for arg in args]
+    with np.errstate(all="ignore"):
+        result = UNARY[name](floats[0]) if name in UNARY else BINARY[name](floats[0], floats[1])
+    return Col(FieldType.FLOAT, result, valid, emits)
+
+
+def _transform(name: str, args: tuple[ast.Expr, ...], axis: Axis, source: Col) -> Col:
+    size = len(axis)
+    is_ordered = source.type in _NUMBERS or name == "elapsed"
+    rows = np.flatnonzero(source.valid)
+    if not is_ordered or not len(rows):
+        return Col.nothing(size)
+    kernel = TRANSFORMS[name]
+    chosen, results = kernel(
+        axis.groups[rows], axis.times[rows], source.values[rows], _argument(name, args, axis)
+    )
+    positions = rows[chosen]
+    values = np.zeros(size, results.dtype)
+    values[positions] = results
+    valid = np.zeros(size, np.bool_)
+    valid[positions] = True
+    kind = FieldType.INTEGER if results.dtype.kind == "i" else FieldType.FLOAT
+    return Col(kind, values, valid, valid & axis.in_range)
+
+
+def _argument(name: str, args: tuple[ast.Expr, ...], axis: Axis) -> int:
+    """Return the number a transformation takes: its unit in ns, or how many rows it looks at."""
+    if len(args) > 1:
+        match args[1]:
+            case ast.DurationLiteral(ns):
+                return ns
+            case ast.IntegerLiteral(value):
+                return value
+    if name == "elapsed":
+        return 1
+    is_windowed = axis.interval_ns > 0 and isinstance(args[0], ast.Call)
+    return axis.interval_ns if is_windowed else 1_000_000_000

@@ -1,0 +1,221 @@
+"""What FROM names: measurements of stores and answers of subqueries, all behind a Reader."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gateway.errors import StatementError
+from gateway.expansion import Schema
+from gateway.regexes import Regex
+from grammar import ast
+from tinyflux.batch import FieldType
+from tinyflux.columnar.aggregate import aggregate_frames
+from tinyflux.columnar.base import (
+    AggregateRequest,
+    AggregateTable,
+    Frame,
+    Query,
+    Reader,
+    ScanRequest,
+    SeriesSet,
+    TagColumn,
+)
+from tinyflux.columnar.evaluate import match_rows
+from tinyflux.columnar.scan import filter_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from gateway.answers import Answer
+    from gateway.session import Session
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Table:
+    """One measurement to read: where it is and what it has."""
+
+    name: str
+    reader: Reader
+    schema: Schema
+
+
+@dataclass(slots=True)
+class Snapshots:
+    """The one snapshot of each store that a statement reads, taken when first asked for."""
+
+    session: Session
+    _taken: dict[tuple[str, str], Reader] = field(default_factory=dict)
+
+    def reader(self, measurement: ast.Measurement) -> Reader:
+        """Return the snapshot of the store that a measurement lies in.
+
+        Raises:
+            StatementError: No database is named.
+            DatabaseNotFound, RetentionPolicyNotFound: It does not exist.
+        """
+        database = measurement.database or self.session.database
+        if not database:
+            raise StatementError("database name required")
+        policy = measurement.retention_policy
+        if not policy and database == self.session.database:
+            policy = self.session.retention_policy
+        key = database, policy
+        if key not in self._taken:
+            self._taken[key] = self.session.catalog.storage(database, policy).snapshot()
+        return self._taken[key]
+
+
+def resolve(
+    sources: Sequence[ast.Source],
+    snapshots: Snapshots,
+    run_subquery: Callable[[ast.Select], Sequence[Answer]],
+) -> list[Table]:
+    """Return the tables of a FROM clause, one a measurement name, sorted by name.
+
+    Measurements that do not exist are not there.
+    """
+    found: dict[str, list[tuple[Reader, str]]] = {}
+    for source in sources:
+        if isinstance(source, ast.SubQuery):
+            reader: Reader = AnswerReader(run_subquery(source.select))
+            names = reader.measurements()
+        else:
+            reader = snapshots.reader(source)
+            names = _matching_names(source, reader)
+        for name in names:
+            readers = found.setdefault(name, [])
+            if all(known is not reader for known, _ in readers):
+                readers.append((reader, name))
+    tables = []
+    for name, readers in sorted(found.items()):
+        reader = readers[0][0] if len(readers) == 1 else UnionReader([r for r, _ in readers])
+        fields = reader.field_keys(name)
+        if fields:
+            tables.append(Table(name, reader, Schema(fields, frozenset(reader.tag_keys(name)))))
+    return tables
+
+
+def _matching_names(source: ast.Measurement, reader: Reader) -> list[str]:
+    if isinstance(source.regex, ast.RegexLiteral):
+        regex = Regex(source.regex.pattern)
+        return [name for name in reader.measurements() if regex(name)]
+    return [source.name]
+
+
+class _FrameReader(Reader):
+    """Reads frames that are in memory; a subclass says which."""
+
+    def _frames(self, measurement: str) -> Iterator[Frame]:
+        raise NotImplementedError
+
+    def tag_keys(self, measurement: str) -> list[str]:
+        """Return the tag keys of the frames, sorted."""
+        keys: set[str] = set()
+        for frame in self._frames(measurement):
+            keys |= frame.series.columns.keys()
+        return sorted(keys)
+
+    def field_keys(self, measurement: str) -> dict[str, FieldType]:
+        """Return the fields of the frames with their types, sorted."""
+        fields: dict[str, FieldType] = {}
+        for frame in self._frames(measurement):
+            for key, column in frame.columns.items():
+                known = fields.get(key, FieldType.NONE)
+                fields[key] = column.type if known is FieldType.NONE else known
+        return dict(sorted(fields.items()))
+
+    def series(
+        self,
+        measurement: str,
+        query: Query | None = None,  # noqa: ARG002  # may be ignored: it takes nothing away
+    ) -> SeriesSet:
+        """Return the series of the frames."""
+        frames = list(self._frames(measurement))
+        if len(frames) == 1:
+            return frames[0].series
+        return merge_series(measurement, [frame.series for frame in frames])
+
+    def scan(self, request: ScanRequest) -> Iterator[Frame]:
+        """Yield the matching rows."""
+        for frame in self._frames(request.measurement):
+            keep = (frame.times >= request.start_ns) & (frame.times <= request.end_ns)
+            if request.query is not None:
+                keep &= match_rows(request.query, frame)
+            found = frame if keep.all() else filter_rows(frame, keep)
+            if len(found):
+                yield _narrowed(found, request.fields)
+
+    def aggregate(self, request: AggregateRequest) -> AggregateTable:
+        """Return functions of the matching rows per group and window."""
+        return aggregate_frames(self.scan(request.scan), request)
+
+    def series_count(self) -> int:
+        """Return the number of series in all frames."""
+        return sum(
+            len(frame.series) for name in self.measurements() for frame in self._frames(name)
+        )
+
+
+def _narrowed(frame: Frame, fields: Sequence[str] | None) -> Frame:
+    if fields is None:
+        return frame
+    columns = {name: frame.columns[name] for name in fields if name in frame.columns}
+    return Frame(frame.series, frame.offsets, frame.times, columns)
+
+
+class AnswerReader(_FrameReader):
+    """The answers of a subquery as measurements: its columns are fields, its GROUP BY tags tags."""
+
+    def __init__(self, answers: Sequence[Answer]) -> None:
+        self._by_name = {answer.name: answer for answer in answers}
+
+    def measurements(self) -> list[str]:
+        """Return the names of the answers, sorted."""
+        return sorted(self._by_name)
+
+    def _frames(self, measurement: str) -> Iterator[Frame]:
+        if measurement in self._by_name:
+            yield self._by_name[measurement].to_frame()
+
+
+class UnionReader(_FrameReader):
+    """The same measurement of several sources as one; read whole, so for the rare query only."""
+
+    def __init__(self, readers: Sequence[Reader]) -> None:
+        self._readers = readers
+
+    def measurements(self) -> list[str]:
+        """Return the names in any source, sorted."""
+        return sorted({name for reader in self._readers for name in reader.measurements()})
+
+    def _frames(self, measurement: str) -> Iterator[Frame]:
+        first_id = 0
+        for reader in self._readers:
+            for frame in reader.scan(ScanRequest(measurement)):
+                ids = frame.series.ids + first_id
+                series = SeriesSet(measurement, ids, frame.series.columns)
+                yield Frame(series, frame.offsets, frame.times, frame.columns)
+            # Every source numbers its series from 0: keep them apart.
+            first_id += 1 << 32
+
+
+def merge_series(measurement: str, sets: Sequence[SeriesSet]) -> SeriesSet:
+    """Return all series of several sets, in the order given."""
+    keys = sorted({key for one in sets for key in one.columns})
+    columns = {}
+    for key in keys:
+        values: list[str | None] = []
+        codes = []
+        for one in sets:
+            column = one.columns.get(key)
+            if column is None:
+                codes.append(np.full(len(one), -1, np.int32))
+            else:
+                codes.append(np.where(column.codes >= 0, column.codes + len(values), -1))
+                values += column.values
+        columns[key] = TagColumn(np.concatenate(codes).astype(np.int32), values)
+    ids = np.concatenate([one.ids for one in sets]) if sets else np.zeros(0, np.int64)
+    return SeriesSet(measurement, ids, columns)
