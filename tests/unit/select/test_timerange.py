@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import pytest
+
+from gateway.errors import StatementError
+from gateway.timerange import TimeRange, parse_time, split_condition, time_value
+from grammar import ast
+from tinyflux.batch import MAX_TIME_NS, MIN_TIME_NS
+
+NOW = 1_700_000_000_000_000_000
+TIME = ast.VarRef("time")
+HOST = ast.BinaryExpr("=", ast.VarRef("host"), ast.StringLiteral("a"))
+
+
+def compare(op: str, value: ast.Expr) -> ast.BinaryExpr:
+    return ast.BinaryExpr(op, TIME, value)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1970-01-01", 0),
+        ("1970-01-02", 86_400_000_000_000),
+        ("1970-01-01 00:00:01", 1_000_000_000),
+        ("1970-01-01 00:00:01.5", 1_500_000_000),
+        ("1970-01-01 00:00:01.000000001", 1_000_000_001),
+        ("1970-01-01T00:00:01Z", 1_000_000_000),
+        ("1970-01-01T01:00:01+01:00", 1_000_000_000),
+        ("1969-12-31T23:59:59.999999999Z", -1),
+        ("2017-07-14T02:40:00.1Z", 1_500_000_000_100_000_000),
+    ],
+)
+def test_time_text_is_read_to_the_nanosecond(text: str, expected: int) -> None:
+    assert parse_time(text) == expected
+
+
+def test_time_text_without_zone_is_read_in_the_zone_of_the_query() -> None:
+    assert parse_time("2023-07-01", "Europe/Berlin") == parse_time("2023-06-30T22:00:00Z")
+
+
+def test_ambiguous_autumn_hour_is_the_later_one() -> None:
+    autumn = parse_time("2023-10-29 02:30:00", "Europe/Berlin")
+    assert autumn == parse_time("2023-10-29T01:30:00Z")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("2023-11-14T22:00:00", "invalid timestamp string"),
+        ("2023-11-14 22:00", "invalid timestamp string"),
+        ("2023-13-14", "invalid timestamp string"),
+        ("foo", "invalid operation: time and *influxql.StringLiteral are not compatible"),
+    ],
+)
+def test_text_that_is_no_time_is_refused(text: str, message: str) -> None:
+    with pytest.raises(StatementError) as caught:
+        parse_time(text)
+    assert caught.value.text == message
+
+
+def test_now_and_durations_add_up() -> None:
+    expr = ast.BinaryExpr("-", ast.Call("now"), ast.DurationLiteral(3_600_000_000_000))
+    assert time_value(expr, NOW) == NOW - 3_600_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("op", "expected"),
+    [
+        (">", TimeRange(6, MAX_TIME_NS, True, False)),
+        (">=", TimeRange(5, MAX_TIME_NS, True, False)),
+        ("<", TimeRange(MIN_TIME_NS, 4, False, True)),
+        ("<=", TimeRange(MIN_TIME_NS, 5, False, True)),
+        ("=", TimeRange(5, 5, True, True)),
+    ],
+)
+def test_operator_gives_a_closed_interval(op: str, expected: TimeRange) -> None:
+    assert split_condition(compare(op, ast.IntegerLiteral(5)), NOW) == (None, expected)
+
+
+def test_time_may_stand_on_the_right() -> None:
+    condition = ast.BinaryExpr("<", ast.IntegerLiteral(5), TIME)
+    assert split_condition(condition, NOW)[1] == TimeRange(6, MAX_TIME_NS, True, False)
+
+
+def test_bounds_leave_the_rest_of_the_condition() -> None:
+    condition = ast.BinaryExpr("AND", HOST, compare(">=", ast.IntegerLiteral(5)))
+    rest, bounds = split_condition(condition, NOW)
+    assert rest == HOST
+    assert (bounds.start_ns, bounds.has_start, bounds.has_end) == (5, True, False)
+
+
+def test_bounds_joined_by_or_intersect_too() -> None:
+    condition = ast.BinaryExpr(
+        "OR", compare(">", ast.IntegerLiteral(10)), compare("<", ast.IntegerLiteral(5))
+    )
+    _, bounds = split_condition(condition, NOW)
+    assert (bounds.start_ns, bounds.end_ns) == (11, 4)
+
+
+def test_inequality_with_time_is_refused() -> None:
+    with pytest.raises(StatementError) as caught:
+        split_condition(compare("!=", ast.IntegerLiteral(5)), NOW)
+    assert caught.value.text == "invalid time comparison operator: !="
