@@ -1,20 +1,24 @@
-"""The contract between a columnar storage and everything that asks it: requests, answers, and the two ABCs.
+"""The contract between a columnar storage and everything that asks it: requests, answers, and the
+two ABCs.
 
-`Reader` is what can be asked, of a storage or of a snapshot of it. `ColumnarStorage` adds what can be done. Requests and
-answers are arrays: int64 nanoseconds, typed columns, no Point objects. A second implementation, on a distributed engine,
-fits behind these few methods; `tinyflux.columnar.aggregate` is the default `aggregate` for all of them.
+`Reader` is what can be asked, of a storage or of a snapshot of it. `ColumnarStorage` adds what can
+be done. Requests and
+answers are arrays: int64 nanoseconds, typed columns, no Point objects. A second implementation, on
+a distributed engine, fits behind these few methods; `tinyflux.columnar.aggregate` is the default
+`aggregate` for all of them.
 
-A cut that differs from a per-series iterator: `scan` yields Frames of *many* series, sorted by (series, time), because a
-Python step per series costs more than the arithmetic on its rows once there are hundreds of series. Frames come in
-partitions: no (series, time) occurs in two frames, and for one series the frames come in ascending time order.
+A cut that differs from a per-series iterator: `scan` yields Frames of *many* series, sorted by
+(series, time), because a Python step per series costs more than the arithmetic on its rows once
+there are hundreds of series. Frames come in
+partitions: no (series, time) occurs in two frames, and for one series the frames come in ascending
+time order.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,10 +34,16 @@ from tinyflux.batch import (
 )
 from tinyflux.queries import CompoundQuery, SimpleQuery
 from tinyflux.storages import Storage
-from tinyflux.windows import Windows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from tinyflux.windows import Windows
 
 Query: TypeAlias = SimpleQuery | CompoundQuery
-Values: TypeAlias = NDArray[np.float64] | NDArray[np.int64] | NDArray[np.bool_] | NDArray[np.object_]
+Values: TypeAlias = (
+    NDArray[np.float64] | NDArray[np.int64] | NDArray[np.bool_] | NDArray[np.object_]
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,11 +52,15 @@ class TagColumn:
 
     Attributes:
         codes: int32[k], an index into `values` for each series; -1 where the series lacks the tag.
-        values: The distinct values; None is the explicit None of the TinyFlux API.
+        values: The distinct values; None is the explicit None of the TinyFlux API. May hold some
+            that no series has.
+        lookup: Value to code, where the storage has it: makes `tag == value` independent of the
+            number of values.
     """
 
     codes: Int32s
     values: Sequence[str | None]
+    lookup: Mapping[str | None, int] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,7 +90,10 @@ class SeriesSet:
 
     def take(self, rows: NDArray[np.integer] | Bools) -> SeriesSet:
         """Return the chosen series; rows is a bool mask or ascending positions."""
-        columns = {k: TagColumn(c.codes[rows], c.values) for k, c in self.columns.items()}
+        columns = {
+            key: TagColumn(column.codes[rows], column.values, column.lookup)
+            for key, column in self.columns.items()
+        }
         return SeriesSet(self.measurement, self.ids[rows], columns)
 
 
@@ -88,7 +105,8 @@ class FieldColumn:
         type: FLOAT, INTEGER, BOOLEAN or STRING; NONE for a field that only ever was None.
         values: float64[n], int64[n], bool[n] or object[n] (str); anything where not valid.
         valid: bool[n]; None when every row has a value.
-        none: bool[n] or None: rows whose field is there with the value None (TinyFlux API only; never valid).
+        none: bool[n] or None: rows whose field is there with the value None (TinyFlux API only;
+            never valid).
     """
 
     type: FieldType
@@ -117,7 +135,8 @@ class Frame:
     Attributes:
         series: The series that have rows here, ids ascending; every one has at least one row.
         offsets: int64[k + 1]; the rows of series i are offsets[i]:offsets[i + 1].
-        times: int64[n] ns since 1970, ascending within a series (strictly, when the storage overwrites).
+        times: int64[n] ns since 1970, ascending within a series (strictly, when the storage
+            overwrites).
         columns: The asked fields that exist in the measurement (all of them when none were named).
     """
 
@@ -140,10 +159,13 @@ class ScanRequest:
 
     Attributes:
         measurement: Its name.
-        query: Which rows; None is all. Tags and fields only: time is in the bounds (TimeQuery is honoured too).
+        query: Which rows; None is all. Tags and fields only: time is in the bounds (TimeQuery is
+            honoured too).
         start_ns: First time, inclusive.
-        end_ns: Last time, inclusive (the one closed interval of the engine: int64 has no room for max + 1).
-        fields: Which fields to bring; None is all. Fields that only the query needs are read but not returned.
+        end_ns: Last time, inclusive (the one closed interval of the engine: int64 has no room for
+            max + 1).
+        fields: Which fields to bring; None is all. Fields that only the query needs are read but
+            not returned.
     """
 
     measurement: str
@@ -188,11 +210,14 @@ class CallColumn:
     """The answers of one call.
 
     Attributes:
-        type: The type of the values (count gives INTEGER, mean FLOAT, selectors the type of the field).
+        type: The type of the values (count gives INTEGER, mean FLOAT, selectors the type of the
+            field).
         values: [g, w], anything where not valid. g groups, w windows.
-        valid: bool[g, w]; false where the window has no value. `count` is invalid there too, never 0.
+        valid: bool[g, w]; false where the window has no value. `count` is invalid there too, never
+            0.
         times: int64[g, w], the time of the chosen point; None unless the call is a selector.
-        series: int64[g, w], the id of the chosen point's series; None unless the call is a selector.
+        series: int64[g, w], the id of the chosen point's series; None unless the call is a
+            selector.
     """
 
     type: FieldType
@@ -207,9 +232,11 @@ class AggregateTable:
     """What `aggregate` answers.
 
     Attributes:
-        groups: One tuple a group, the values of the `group_by` tags in that order ("" where a tag is missing), sorted.
-            Only groups with at least one row are here (a row whose asked fields are all absent does not count).
-        windows: int64[w], consecutive window numbers (`Windows.start` gives their times); [0] without windows.
+        groups: One tuple a group, the values of the `group_by` tags in that order ("" where a tag
+            is missing), sorted. Only groups with at least one row are here (a row whose asked
+            fields are all absent does not count).
+        windows: int64[w], consecutive window numbers (`Windows.start` gives their times); [0]
+            without windows.
         columns: One per call, in the order of the request.
         aux: The columns of `aux`, [g, w] each; a field that does not exist is missing here.
         first: int64[g], the window number of the first row of each group.
@@ -264,7 +291,9 @@ class Reader(ABC):
 
     @abstractmethod
     def field_keys(self, measurement: str) -> dict[str, FieldType]:
-        """Return the fields of a measurement with their types, sorted by key; {} when unknown. From the index."""
+        """Return the fields of a measurement with their types, sorted by key; {} when unknown. From
+        the index.
+        """
 
     @abstractmethod
     def tag_keys(self, measurement: str) -> list[str]:
@@ -274,7 +303,8 @@ class Reader(ABC):
     def series(self, measurement: str, query: Query | None = None) -> SeriesSet:
         """Return the series that can match: the tag half of a query. From the index.
 
-        Conditions on fields and time are taken as true, so the answer may hold series without a matching row.
+        Conditions on fields and time are taken as true, so the answer may hold series without a
+        matching row.
         """
 
     @abstractmethod
@@ -308,9 +338,9 @@ class ColumnarStorage(Storage, Reader):
     ) -> WriteResult:
         """Store the points whose field types agree with the stored ones; reject the others.
 
-        Returns when the points can be read and, without `on_durable`, are as durable as the sync mode promises. With
-        `on_durable`, returns at once and calls it from another thread when they are (None) or cannot be (the error).
-        It is also called when nothing was stored.
+        Returns when the points can be read and, without `on_durable`, are as durable as the sync
+        mode promises. With `on_durable`, returns at once and calls it from another thread when they
+        are (None) or cannot be (the error). It is also called when nothing was stored.
 
         Raises:
             StorageReadOnly: The log had failed before.

@@ -1,0 +1,343 @@
+"""The memtable: the points that are not in a segment yet.
+
+A write only appends a `Block` (the arrays of one batch, with the ids of the store in place of those
+of the batch). Nothing is grouped on write. The first read after writes distributes all waiting
+blocks: the values of each measurement become columns, as `Piece`s. The first read *of a
+measurement* sorts its pieces into a run. Runs merge geometrically, so "write a little, read, write
+a little, read" costs O(log n) merges a row, not a sort of everything at every read.
+
+Invariants
+- Blocks, pieces and runs are immutable and own their arrays: no view keeps a request body alive.
+- A table (the rows of one measurement) never changes its content; it only gets better sorted. So
+  views share tables.
+- `Memtable.state` is replaced, never changed, except that the writer appends to its list of blocks.
+  A view is the state
+  it found and how many blocks there were: O(1), and later writes do not show.
+- `_group_lock` is held while blocks are distributed and pieces are sorted; the writer never waits
+  for it to append.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
+
+from tinyflux.batch import FieldType
+from tinyflux.columnar.base import FieldColumn
+from tinyflux.columnar.scan import Run, arrange, concat, merge_runs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from tinyflux.batch import FieldLayout, Int32s, Int64s
+    from tinyflux.columnar.base import Values
+
+# How many slots are distributed at once: bounds the index arrays, which take 8 bytes a slot for a
+# moment.
+_SLOTS_AT_ONCE: Final = 4_000_000
+# A new run swallows older ones that are at most this many times larger.
+_MERGE_RATIO: Final = 2
+# Pieces of a measurement that nobody reads are sorted in the end, so that there never are too many.
+_MAX_PIECES: Final = 256
+
+
+class Shape(NamedTuple):
+    """What the points of a measurement with one field layout have in common."""
+
+    measurement: int  # its number in the series index
+    layout: FieldLayout
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Block:
+    """The stored points of one batch.
+
+    Attributes:
+        ids: int32[n], the series id of each point.
+        times: int64[n] ns, as they were given.
+        shapes: int32[n], the shape of each point: an index into the memtable's shapes.
+        values: int64[m], the slots of all points, as in PointBatch.
+        strings: The string values.
+    """
+
+    ids: Int32s
+    times: Int64s
+    shapes: Int32s
+    values: Int64s
+    strings: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def nbytes(self) -> int:
+        """Return about how much memory it takes."""
+        arrays = self.ids.nbytes + self.times.nbytes + self.shapes.nbytes + self.values.nbytes
+        return arrays + 64 * len(self.strings) + 500
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Piece:
+    """Points of one shape out of distributed blocks: columns, in the order of arrival.
+
+    Attributes:
+        rows: int64[n], ascending: the place of each point in the order of arrival among all points
+            of a memtable.
+        ids: int32[n], series ids.
+        times: int64[n] ns.
+        columns: One for each field of the shape.
+    """
+
+    rows: Int64s
+    ids: Int32s
+    times: Int64s
+    columns: Mapping[str, FieldColumn]
+
+
+class Table:
+    """The rows of one measurement: sorted runs, and pieces that nobody has asked for yet. Content
+    never changes.
+    """
+
+    __slots__ = ("_pieces", "_runs")
+
+    def __init__(self, runs: tuple[Run, ...] = (), pieces: tuple[Piece, ...] = ()) -> None:
+        self._runs = runs
+        self._pieces = pieces
+
+    def plus(self, pieces: Sequence[Piece], *, overwrite: bool) -> Table:
+        """Return a table with newer pieces added."""
+        if len(self._pieces) > _MAX_PIECES:
+            self.runs(overwrite=overwrite)
+        return Table(self._runs, (*self._pieces, *pieces))
+
+    def runs(self, *, overwrite: bool) -> tuple[Run, ...]:
+        """Return the rows as sorted runs, oldest first. The caller holds the lock of the memtable."""
+        if self._pieces:
+            runs = [*self._runs, _sort(self._pieces, overwrite=overwrite)]
+            while len(runs) > 1 and len(runs[-2]) <= _MERGE_RATIO * len(runs[-1]):
+                newest = runs.pop()
+                runs[-1] = merge_runs([runs[-1], newest], overwrite=overwrite)
+            self._runs, self._pieces = tuple(runs), ()
+        return self._runs
+
+
+def _sort(pieces: Sequence[Piece], *, overwrite: bool) -> Run:
+    """Return the points of pieces of one measurement as a run."""
+    if len(pieces) == 1:
+        only = pieces[0]
+        ids, times, columns = only.ids, only.times, only.columns
+    else:
+        lengths = [len(piece.times) for piece in pieces]
+        rows = np.concatenate([piece.rows for piece in pieces])
+        ids = np.concatenate([piece.ids for piece in pieces])
+        times = np.concatenate([piece.times for piece in pieces])
+        names = dict.fromkeys(name for piece in pieces for name in piece.columns)
+        columns = {name: concat([p.columns.get(name) for p in pieces], lengths) for name in names}
+        if not (rows[1:] > rows[:-1]).all():  # two shapes alternate: back to the order of arrival
+            order = np.argsort(rows, kind="stable")
+            ids, times = ids[order], times[order]
+            columns = {name: column.take(order) for name, column in columns.items()}
+    return arrange(ids.astype(np.int64), times, columns, overwrite=overwrite)
+
+
+class _State(NamedTuple):
+    tables: Mapping[int, Table]  # by measurement number
+    blocks: list[Block]  # newer than the tables
+
+
+class Memtable:
+    """Points in memory, readable while they are written. Writes come from one thread at a time.
+
+    Args:
+        shapes: The shapes that blocks refer to; a list the writer appends to.
+        overwrite: Whether points of equal series and time become one.
+    """
+
+    def __init__(self, shapes: Sequence[Shape], *, overwrite: bool) -> None:
+        self.n_points = 0
+        self.n_bytes = 0
+        self._shapes = shapes
+        self._overwrite = overwrite
+        self._state = _State({}, [])
+        self._state_lock = threading.Lock()  # for a few instructions only
+        self._group_lock = threading.Lock()
+        self._arrived = 0  # points distributed so far
+
+    def append(self, block: Block) -> None:
+        """Add the points of a batch."""
+        with self._state_lock:
+            self._state.blocks.append(block)
+        self.n_points += len(block)
+        self.n_bytes += block.nbytes()
+
+    def view(self) -> MemtableView:
+        """Return what is in the memtable now."""
+        state = self._state
+        return MemtableView(self, state, len(state.blocks))
+
+    def runs(self, view: MemtableView, measurement: int) -> tuple[Run, ...]:
+        """Return the rows of a measurement (its number) in a view as sorted runs, oldest first."""
+        with self._group_lock:
+            table = self._tables(view).get(measurement)
+            return () if table is None else table.runs(overwrite=self._overwrite)
+
+    def measurements(self, view: MemtableView) -> list[int]:
+        """Return the numbers of the measurements that have rows in a view, ascending."""
+        with self._group_lock:
+            return sorted(self._tables(view))
+
+    def _tables(self, view: MemtableView) -> Mapping[int, Table]:
+        """Return the tables of a view, after its blocks went into them."""
+        state, n_blocks = view.state, view.n_blocks
+        if n_blocks:
+            tables = self._distribute(state.tables, state.blocks[:n_blocks])
+            view.state, view.n_blocks = _State(tables, []), 0
+            with self._state_lock:
+                # Unless a newer view was faster: then this older one keeps its tables to itself.
+                if self._state is state:
+                    self._state = _State(tables, state.blocks[n_blocks:])
+        return view.state.tables
+
+    def _distribute(
+        self, tables: Mapping[int, Table], blocks: Sequence[Block]
+    ) -> Mapping[int, Table]:
+        grown = dict(tables)
+        for chunk in _chunks(blocks):
+            found = split(chunk, self._shapes, self._arrived)
+            self._arrived += sum(len(block) for block in chunk)
+            for number, pieces in found.items():
+                table = grown.get(number) or Table()
+                grown[number] = table.plus(pieces, overwrite=self._overwrite)
+        return grown
+
+    def rewrite(self, measurements: Iterable[int], change: Callable[[Run], Run]) -> None:
+        """Replace the rows of measurements, as a delete does. Views keep what they had. Belongs to
+        the writer.
+
+        Args:
+            measurements: Their numbers.
+            change: Gets a run and gives the rows of it that stay.
+        """
+        with self._group_lock:
+            tables = dict(self._tables(self.view()))
+            for number in measurements:
+                table = tables.pop(number, None)
+                if table is not None:
+                    old = table.runs(overwrite=self._overwrite)
+                    runs = tuple(run for run in map(change, old) if len(run))
+                    self.n_points -= sum(map(len, old)) - sum(map(len, runs))
+                    if runs:
+                        tables[number] = Table(runs)
+            with self._state_lock:
+                self._state = _State(tables, self._state.blocks)
+
+
+class MemtableView:
+    """What a memtable held at one moment."""
+
+    __slots__ = ("_memtable", "n_blocks", "state")
+
+    def __init__(self, memtable: Memtable, state: _State, n_blocks: int) -> None:
+        self._memtable = memtable
+        self.state = state
+        self.n_blocks = n_blocks
+
+    def sources(self, measurement: int) -> tuple[Run, ...]:
+        """Return the rows of a measurement (its number) as sorted runs, oldest first."""
+        return self._memtable.runs(self, measurement)
+
+    def measurements(self) -> list[int]:
+        """Return the numbers of the measurements that have rows."""
+        return self._memtable.measurements(self)
+
+
+def _chunks(blocks: Sequence[Block]) -> list[list[Block]]:
+    """Return the blocks in order, in chunks of about _SLOTS_AT_ONCE slots."""
+    chunks: list[list[Block]] = [[]]
+    slots = 0
+    for block in blocks:
+        if slots > _SLOTS_AT_ONCE:
+            chunks.append([])
+            slots = 0
+        chunks[-1].append(block)
+        slots += len(block.values) + len(block)
+    return chunks
+
+
+def split(blocks: Sequence[Block], shapes: Sequence[Shape], arrived: int) -> dict[int, list[Piece]]:
+    """Return the points of blocks as columns.
+
+    Args:
+        blocks: In order of arrival.
+        shapes: What the blocks' shapes mean.
+        arrived: How many points arrived before.
+
+    Returns:
+        Measurement number to its pieces, one a shape. Nothing is shared with the blocks.
+    """
+    ids = np.concatenate([block.ids for block in blocks])
+    times = np.concatenate([block.times for block in blocks])
+    shape_rows = np.concatenate([block.shapes for block in blocks])
+    values = np.concatenate([block.values for block in blocks])
+    strings = _Strings(blocks)
+
+    counts = np.bincount(shape_rows)
+    present = np.flatnonzero(counts).tolist()
+    widths = np.zeros(len(counts), np.int64)
+    widths[present] = [len(shapes[shape].layout) for shape in present]
+    ends = np.cumsum(widths[shape_rows])
+    offsets = ends - widths[shape_rows]
+    # By shape, each in order of arrival; 16 bits are sorted by radix.
+    narrow = shape_rows.astype(np.uint16) if len(counts) <= 1 << 16 else shape_rows
+    order = np.argsort(narrow, kind="stable")
+    pieces: dict[int, list[Piece]] = {}
+    start = 0
+    for shape in present:
+        number, layout = shapes[shape]
+        rows = order[start : start + int(counts[shape])]
+        start += len(rows)
+        first_slots = offsets[rows]
+        columns = {
+            name: _column(kind, values[first_slots + slot], rows, strings)
+            for slot, (name, kind) in enumerate(layout)
+        }
+        piece = Piece(rows + arrived, ids[rows], times[rows], columns)
+        pieces.setdefault(number, []).append(piece)
+    return pieces
+
+
+class _Strings:
+    """The strings of several blocks: a slot's number counts within its own block."""
+
+    def __init__(self, blocks: Sequence[Block]) -> None:
+        self._blocks = blocks
+        self._all: Values | None = None
+        self._base = np.zeros(0, np.int64)
+
+    def take(self, numbers: Int64s, rows: Int64s) -> Values:
+        """Return object[n], the strings with these numbers in the blocks of these rows."""
+        if self._all is None:
+            lengths = [len(block.strings) for block in self._blocks]
+            self._all = np.empty(sum(lengths), np.object_)
+            self._all[:] = [text for block in self._blocks for text in block.strings]
+            bases = np.cumsum(lengths) - lengths
+            self._base = np.repeat(bases, [len(block) for block in self._blocks])
+        taken: Values = self._all[numbers + self._base[rows]]
+        return taken
+
+
+def _column(kind: FieldType, slots: Int64s, rows: Int64s, strings: _Strings) -> FieldColumn:
+    """Return the column of one slot of a shape. slots: int64[n], a fresh copy."""
+    if kind is FieldType.INTEGER:
+        return FieldColumn(kind, slots)
+    if kind is FieldType.FLOAT:
+        return FieldColumn(kind, slots.view(np.float64))
+    if kind is FieldType.BOOLEAN:
+        return FieldColumn(kind, slots != 0)
+    if kind is FieldType.STRING:
+        return FieldColumn(kind, strings.take(slots, rows))
+    n = len(slots)
+    return FieldColumn(kind, np.zeros(n, np.bool_), np.zeros(n, np.bool_), np.ones(n, np.bool_))

@@ -1,0 +1,106 @@
+"""A snapshot: what a store held at one moment, and the reading of it. Needs no lock of the store.
+
+A store is layers of rows, oldest first: segments, memtables on their way to the disk, the memtable
+that is written. A snapshot holds the layers as they were, and the matching view of the series
+index.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
+
+from tinyflux.columnar.aggregate import aggregate_frames
+from tinyflux.columnar.base import Frame, Reader, ScanRequest, SeriesSet
+from tinyflux.columnar.evaluate import matching_series, prepare
+from tinyflux.columnar.scan import MAX_FRAME_ROWS, frames
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from tinyflux.batch import FieldType
+    from tinyflux.columnar.base import AggregateRequest, AggregateTable, Query
+    from tinyflux.columnar.scan import Source
+    from tinyflux.columnar.series import IndexView
+
+
+class Layer(Protocol):
+    """Rows of all measurements that no longer change."""
+
+    def sources(self, measurement: int) -> Sequence[Source]:
+        """Return the rows of a measurement (its number in the series index), oldest first."""
+
+
+class Snapshot(Reader):
+    """The state of a store at one moment.
+
+    Args:
+        index: The series and fields.
+        layers: The rows, oldest layer first.
+        overwrite: Whether points of equal series and time are one.
+        max_frame_rows: About how many rows a frame has at most.
+    """
+
+    def __init__(
+        self,
+        index: IndexView,
+        layers: Sequence[Layer],
+        *,
+        overwrite: bool,
+        max_frame_rows: int = MAX_FRAME_ROWS,
+    ) -> None:
+        self._index = index
+        self._layers = layers
+        self._overwrite = overwrite
+        self._max_frame_rows = max_frame_rows
+
+    def measurements(self) -> list[str]:
+        """Return the names of all measurements, sorted."""
+        return self._index.measurements()
+
+    def field_keys(self, measurement: str) -> dict[str, FieldType]:
+        """Return the fields of a measurement with their types, sorted by key."""
+        return self._index.fields(measurement)
+
+    def tag_keys(self, measurement: str) -> list[str]:
+        """Return the tag keys of a measurement, sorted."""
+        return self._index.tag_keys(measurement)
+
+    def series(self, measurement: str, query: Query | None = None) -> SeriesSet:
+        """Return the series that can match the query."""
+        series = self._index.series(measurement)
+        return series if query is None else matching_series((query,), series)
+
+    def series_count(self) -> int:
+        """Return the number of series."""
+        return self._index.count
+
+    def sources(self, measurement: str) -> list[Source]:
+        """Return the rows of a measurement, oldest first."""
+        number = self._index.number(measurement)
+        return [source for layer in self._layers for source in layer.sources(number)]
+
+    def scan(self, request: ScanRequest) -> Iterator[Frame]:
+        """Yield the matching rows, in frames of bounded size."""
+        prepared = prepare(request.query)
+        series = prepared.prune(self._index.series(request.measurement))
+        known = self._index.fields(request.measurement)
+        asked = known if request.fields is None else dict.fromkeys(request.fields)
+        asked_names = [name for name in asked if name in known]
+        needed = prepared.fields()
+        read = known if needed is None else needed.union(asked_names)
+        yield from frames(
+            self.sources(request.measurement) if len(series) else [],
+            series,
+            {name: kind for name, kind in known.items() if name in read},
+            (max(request.start_ns, prepared.start_ns), min(request.end_ns, prepared.end_ns)),
+            prepared.keep,
+            asked_names,
+            overwrite=self._overwrite,
+            max_rows=self._max_frame_rows,
+        )
+
+    def aggregate(self, request: AggregateRequest) -> AggregateTable:
+        """Return functions of the matching rows per group and window."""
+        names = dict.fromkeys([*(call.field for call in request.calls), *request.aux])
+        return aggregate_frames(self.scan(replace(request.scan, fields=tuple(names))), request)
