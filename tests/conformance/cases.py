@@ -61,7 +61,7 @@ class Answer:
 
     def text(self) -> str:
         """Return the answer as a `.case` file holds it."""
-        if self.status == 200:
+        if self.status == 200 and self.body:
             return self.body
         return f"{self.status}\n{self.body}".rstrip("\n")
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import http.client
 import json
 import math
+import re
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import urlencode, urlsplit
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 TIMEOUT_S = 30.0
 # Sums of floats may be taken in another order: last digits are not promised, the form is.
 RELATIVE_TOLERANCE = 1e-12
+# Shards are numbered over the life of a server.
+SHARD_NUMBER = re.compile(r"shard \d+:")
 
 Json: TypeAlias = "str | bool | Number | list[Json] | Members | None"
 
@@ -63,11 +66,11 @@ class Client:
     def request(
         self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None
     ) -> Answer:
-        """Send one request and return the answer; undecodable bytes come as lone surrogates."""
+        """Return the answer to one request, undecodable bytes as lone surrogates."""
         self._connection.request(method, self._base + path, body, headers or {})
         response = self._connection.getresponse()
-        text = response.read().decode("utf-8", "surrogateescape")
-        return Answer(response.status, text.removesuffix("\n"))
+        text = response.read().decode("utf-8", "surrogateescape").removesuffix("\n")
+        return Answer(response.status, SHARD_NUMBER.sub("shard N:", text))
 
     def send(self, case: Case) -> Answer:
         """Send a case: a write by POST, a query by GET or as the case's `method` says."""
