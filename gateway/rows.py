@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from gateway.functions.math import BINARY, KEEPS_INTEGERS, UNARY
-from gateway.functions.transforms import READS_ONE_WINDOW_BEFORE, TRANSFORMS
+from gateway.functions.transforms import READS_ONE_WINDOW_BEFORE, TRANSFORMS, Argument
 from grammar import ast
 from tinyflux.batch import Bools, FieldType, Int64s
 
@@ -213,7 +213,7 @@ def _transform(name: str, args: tuple[ast.Expr, ...], axis: Axis, source: Col) -
         return Col.nothing(size)
     kernel = TRANSFORMS[name]
     chosen, results = kernel(
-        axis.groups[rows], axis.times[rows], source.values[rows], _argument(name, args, axis)
+        axis.groups[rows], axis.times[rows], source.values[rows], _arguments(name, args, axis)
     )
     positions = rows[chosen]
     values = np.zeros(size, results.dtype)
@@ -224,15 +224,16 @@ def _transform(name: str, args: tuple[ast.Expr, ...], axis: Axis, source: Col) -
     return Col(kind, values, valid, valid & axis.in_range)
 
 
-def _argument(name: str, args: tuple[ast.Expr, ...], axis: Axis) -> int:
-    """Return the number a transformation takes: its unit in ns, or how many rows it looks at."""
-    if len(args) > 1:
-        match args[1]:
+def _arguments(name: str, args: tuple[ast.Expr, ...], axis: Axis) -> list[Argument]:
+    """Return what follows the first argument of a transformation; its default unit if nothing."""
+    given: list[Argument] = []
+    for arg in args[1:]:
+        match arg:
             case ast.DurationLiteral(ns):
-                return ns
-            case ast.IntegerLiteral(value):
-                return value
-    if name == "elapsed":
-        return 1
+                given.append(ns)
+            case ast.IntegerLiteral(value) | ast.NumberLiteral(value) | ast.StringLiteral(value):
+                given.append(value)
+    if given or name == "elapsed":
+        return given or [1]
     is_windowed = axis.interval_ns > 0 and isinstance(args[0], ast.Call)
-    return axis.interval_ns if is_windowed else 1_000_000_000
+    return [axis.interval_ns if is_windowed else 1_000_000_000]

@@ -83,6 +83,19 @@ FUNCTIONS: Final[dict[str, Function]] = {
     "moving_average": _function(Kind.TRANSFORM, _NUMBERS, _F, (2, 2)),
     "elapsed": _function(Kind.TRANSFORM, _ANY, _I, (1, 2)),
     **{
+        name: _function(Kind.TRANSFORM, _NUMBERS, _F, (2, 4))
+        for name in (
+            "exponential_moving_average",
+            "double_exponential_moving_average",
+            "triple_exponential_moving_average",
+            "triple_exponential_derivative",
+            "relative_strength_index",
+            "chande_momentum_oscillator",
+        )
+    },
+    "kaufmans_efficiency_ratio": _function(Kind.TRANSFORM, _NUMBERS, _F, (2, 3)),
+    "kaufmans_adaptive_moving_average": _function(Kind.TRANSFORM, _NUMBERS, _F, (2, 3)),
+    **{
         name: _function(Kind.MATH, _NUMBERS, _F)
         for name in (
             "sin",

@@ -1,22 +1,25 @@
 """Transformations: each row from its neighbours of the same group. Arrays in, arrays out.
 
 A kernel takes the rows that have a value, sorted by (group, order of the query): `groups` int64[n],
-`times` int64[n] ns, `values` float64[n] or int64[n], and one number as argument. It returns which
-rows give a row (int64[m], ascending) and the values of those (float64[m] or int64[m]).
+`times` int64[n] ns, `values` float64[n] or int64[n], and the arguments after the first. It returns
+which rows give a row (int64[m], ascending) and the values of those (float64[m] or int64[m]).
 Source: measured, `tests/conformance/transforms.case`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias
 
 import numpy as np
 
+from gateway.functions.technical import INDICATORS
 from tinyflux.batch import Int64s
 from tinyflux.columnar.base import Values
 
-Kernel: TypeAlias = Callable[[Int64s, Int64s, Values, int], tuple[Int64s, Values]]
+Argument: TypeAlias = float | str
+Args: TypeAlias = Sequence[Argument]
+Kernel: TypeAlias = Callable[[Int64s, Int64s, Values, Args], tuple[Int64s, Values]]
 
 
 def _pairs(groups: Int64s) -> Int64s:
@@ -25,22 +28,20 @@ def _pairs(groups: Int64s) -> Int64s:
 
 
 def difference(
-    groups: Int64s, _times: Int64s, values: Values, _arg: int = 0
+    groups: Int64s, _times: Int64s, values: Values, _args: Args = ()
 ) -> tuple[Int64s, Values]:
     """Return each value less the one before; integers wrap."""
     rows = _pairs(groups)
     return rows, values[rows] - values[rows - 1]  # type: ignore[operator]  # numbers by the registry
 
 
-def derivative(
-    groups: Int64s, times: Int64s, values: Values, unit_ns: int
-) -> tuple[Int64s, Values]:
-    """Return the change per `unit_ns`; rows of the same time as the one before give 0."""
+def derivative(groups: Int64s, times: Int64s, values: Values, args: Args) -> tuple[Int64s, Values]:
+    """Return the change per unit (ns); rows of the same time as the one before give 0."""
     rows = _pairs(groups)
     change = values[rows].astype(np.float64) - values[rows - 1].astype(np.float64)
     elapsed_ns = np.abs(times[rows] - times[rows - 1]).astype(np.float64)
     rate = np.zeros(len(rows))
-    np.divide(change, elapsed_ns / unit_ns, out=rate, where=elapsed_ns > 0)
+    np.divide(change, elapsed_ns / int(args[0]), out=rate, where=elapsed_ns > 0)
     return rows, rate
 
 
@@ -48,9 +49,9 @@ def non_negative(kernel: Kernel) -> Kernel:
     """Return the kernel that leaves the negative rows of another out."""
 
     def keep_rising(
-        groups: Int64s, times: Int64s, values: Values, arg: int
+        groups: Int64s, times: Int64s, values: Values, args: Args
     ) -> tuple[Int64s, Values]:
-        rows, changes = kernel(groups, times, values, arg)
+        rows, changes = kernel(groups, times, values, args)
         keep = changes >= 0  # type: ignore[operator]  # numbers by the registry
         return rows[keep], changes[keep]
 
@@ -58,7 +59,7 @@ def non_negative(kernel: Kernel) -> Kernel:
 
 
 def cumulative_sum(
-    groups: Int64s, _times: Int64s, values: Values, _arg: int = 0
+    groups: Int64s, _times: Int64s, values: Values, _args: Args = ()
 ) -> tuple[Int64s, Values]:
     """Return the running sum of each group."""
     total = np.cumsum(values)
@@ -73,9 +74,10 @@ def cumulative_sum(
 
 
 def moving_average(
-    groups: Int64s, _times: Int64s, values: Values, size: int
+    groups: Int64s, _times: Int64s, values: Values, args: Args
 ) -> tuple[Int64s, Values]:
     """Return the mean of the last `size` values, from the row on that has as many in its group."""
+    size = int(args[0])
     if len(values) < size:
         return np.zeros(0, np.int64), np.zeros(0)
     rows = np.flatnonzero(groups[size - 1 :] == groups[: len(groups) - size + 1]) + size - 1
@@ -83,11 +85,11 @@ def moving_average(
     return rows, windows[rows - size + 1].mean(axis=1)
 
 
-def elapsed(groups: Int64s, times: Int64s, _values: Values, unit_ns: int) -> tuple[Int64s, Values]:
+def elapsed(groups: Int64s, times: Int64s, _values: Values, args: Args) -> tuple[Int64s, Values]:
     """Return the time since the row before in units, cut to an integer toward zero."""
     rows = _pairs(groups)
     nanoseconds = times[rows] - times[rows - 1]
-    return rows, np.sign(nanoseconds) * (np.abs(nanoseconds) // unit_ns)
+    return rows, np.sign(nanoseconds) * (np.abs(nanoseconds) // int(args[0]))
 
 
 TRANSFORMS: Final[dict[str, Kernel]] = {
@@ -98,6 +100,7 @@ TRANSFORMS: Final[dict[str, Kernel]] = {
     "cumulative_sum": cumulative_sum,
     "moving_average": moving_average,
     "elapsed": elapsed,
+    **INDICATORS,
 }
 
 # These read one window before the range (behind it when descending); the others start with the

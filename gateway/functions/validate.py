@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from gateway.errors import StatementError
 from gateway.functions.registry import FUNCTIONS, Function, Kind
+from gateway.functions.technical import INDICATORS
 from grammar import ast
 from grammar.printer import to_influxql
 
@@ -37,6 +38,9 @@ def _check_count(call: ast.Call, function: Function) -> None:
     got = len(call.args)
     if function.min_args <= got <= function.max_args:
         return
+    if call.name == "distinct":
+        problem = "requires at least" if not got else "can only have"
+        raise StatementError(f"distinct function {problem} one argument")
     if call.name in {"top", "bottom"}:
         raise StatementError(
             f"invalid number of arguments for {call.name}, expected at least 2, got {got}"
@@ -76,6 +80,35 @@ def _check_unit(call: ast.Call, _select: ast.Select) -> None:
         )
     if unit.ns <= 0:
         raise StatementError(f"duration argument must be positive, got {to_influxql(unit)}")
+
+
+def _check_integral(call: ast.Call, select: ast.Select) -> None:
+    if len(call.args) == 2 and not isinstance(call.args[1], ast.DurationLiteral):
+        raise StatementError("second argument must be a duration")
+    _check_unit(call, select)
+
+
+def _check_indicator(call: ast.Call, _select: ast.Select) -> None:
+    name, warmups = call.name, INDICATORS[call.name].warmups
+    _check_at_least(call.args[1], f"{name} period", 1)
+    if len(call.args) > 2 and call.args[2] != ast.IntegerLiteral(-1):
+        _check_at_least(
+            call.args[2], f"{name} hold period", name == "triple_exponential_derivative"
+        )
+    if len(call.args) > 3:
+        warmup = call.args[3]
+        if not isinstance(warmup, ast.StringLiteral):
+            raise StatementError(f"{name} warmup type must be a string")
+        if warmup.value not in warmups:
+            known = " ".join(f"'{word}'" for word in warmups)
+            raise StatementError(f"{name} warmup type must be one of: {known}")
+
+
+def _check_at_least(arg: ast.Expr, what: str, least: int) -> None:
+    if not isinstance(arg, ast.IntegerLiteral):
+        raise StatementError(f"{what} must be an integer")
+    if arg.value < least:
+        raise StatementError(f"{what} must be greater than or equal to {int(least)}")
 
 
 def _check_percentile(call: ast.Call, _select: ast.Select) -> None:
@@ -122,7 +155,7 @@ def _check_top(call: ast.Call, select: ast.Select) -> None:
 
 
 _CHECKERS: Final[dict[str, Callable[[ast.Call, ast.Select], None]]] = {
-    "integral": _check_unit,
+    "integral": _check_integral,
     "derivative": _check_unit,
     "non_negative_derivative": _check_unit,
     "elapsed": _check_unit,
@@ -131,6 +164,7 @@ _CHECKERS: Final[dict[str, Callable[[ast.Call, ast.Select], None]]] = {
     "sample": _check_sample,
     "top": _check_top,
     "bottom": _check_top,
+    **dict.fromkeys(INDICATORS, _check_indicator),
 }
 
 

@@ -32,7 +32,7 @@ VALUES = np.array([1.0, 4.0, 2.0, 10.0, 30.0, 7.0])
 def test_transformation_stays_within_its_group(
     name: str, arg: int, rows: list[int], values: list[float]
 ) -> None:
-    chosen, results = TRANSFORMS[name](GROUPS, TIMES, VALUES, arg)
+    chosen, results = TRANSFORMS[name](GROUPS, TIMES, VALUES, [arg])
     assert chosen.tolist() == rows
     assert results.tolist() == pytest.approx(values)
 
@@ -40,20 +40,20 @@ def test_transformation_stays_within_its_group(
 def test_integers_stay_integers_and_wrap() -> None:
     values = np.array([-(2**63), 2**63 - 1])
     groups, times = np.zeros(2, np.int64), np.arange(2)
-    _, changes = TRANSFORMS["difference"](groups, times, values, 0)
+    _, changes = TRANSFORMS["difference"](groups, times, values, [])
     assert changes.dtype == np.int64
     assert changes.tolist() == [-1]
 
 
 def test_descending_query_has_negative_elapsed_and_absolute_rate() -> None:
     groups, times = np.zeros(2, np.int64), np.array([10, 0]) * SECOND
-    assert TRANSFORMS["elapsed"](groups, times, np.array([1.0, 2.0]), SECOND)[1].tolist() == [-10]
-    rate = TRANSFORMS["derivative"](groups, times, np.array([5.0, 2.0]), SECOND)[1]
+    assert TRANSFORMS["elapsed"](groups, times, np.array([1.0, 2.0]), [SECOND])[1].tolist() == [-10]
+    rate = TRANSFORMS["derivative"](groups, times, np.array([5.0, 2.0]), [SECOND])[1]
     assert rate.tolist() == pytest.approx([-0.3])
 
 
 def test_nan_does_not_leak_into_the_sum_of_the_next_group() -> None:
     groups = np.array([0, 1, 1])
     values = np.array([np.nan, 1.0, 2.0])
-    _, sums = TRANSFORMS["cumulative_sum"](groups, np.arange(3), values, 0)
+    _, sums = TRANSFORMS["cumulative_sum"](groups, np.arange(3), values, [])
     assert sums[1:].tolist() == [1.0, 3.0]
