@@ -21,6 +21,7 @@ from gateway.answers import Answer
 from gateway.conditions import compile_condition
 from gateway.errors import StatementError
 from gateway.functions.rows import choose
+from gateway.into import write_into
 from gateway.planner import compile_select, plan, walk
 from gateway.points import Points, read_points
 from gateway.rows import Axis, Col, evaluate
@@ -33,7 +34,8 @@ from tinyflux.errors import LimitExceeded, QueryError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from gateway.plan import Plan, Shape
+    from gateway.into import write_into
+from gateway.plan import Plan, Shape
     from gateway.results import Series
     from gateway.session import Session
     from tinyflux.batch import Bools
@@ -47,8 +49,22 @@ def run_select(select: ast.Select, session: Session) -> list[Series]:
         DatabaseNotFound, RetentionPolicyNotFound: A source that does not exist.
     """
     answers = run_answers(select, session)
+    if select.target is not None:
+        written = (answer for answer, _ in answers)
+        return [write_into(select.target, written, _tags_of_calls(select), session)]
     return [
         series for answer, names in answers for series in answer.to_series(names, select.timezone)
+    ]
+
+
+def _tags_of_calls(select: ast.Select) -> list[str]:
+    """Return the names of the tags that top and bottom look at."""
+    return [
+        arg.name
+        for item in select.fields
+        if isinstance(item.expr, ast.Call) and item.expr.name in {"top", "bottom"}
+        for arg in item.expr.args[1:-1]
+        if isinstance(arg, ast.VarRef)
     ]
 
 

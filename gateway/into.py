@@ -1,0 +1,103 @@
+"""SELECT INTO: the answer of a query becomes points of another measurement.
+
+GROUP BY tags become tags; everything else that was selected becomes fields, also tags (as text),
+but the tags of `top` and `bottom` stay tags. Null cells are not written.
+Source: measured, `tests/conformance/into.case`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gateway.errors import StatementError
+from gateway.results import Series
+from tinyflux.batch import BatchBuilder, FieldValue, PointBatch, series_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from gateway.answers import Answer
+    from gateway.rows import Col
+    from gateway.session import Session
+    from grammar import ast
+    from tinyflux.columnar.base import ColumnarStorage
+
+_POINTS_A_BATCH = 10_000  # what influxd writes at once, too
+
+
+def write_into(
+    target: ast.Measurement,
+    answers: Iterable[Answer],
+    tags_of_calls: Sequence[str],
+    session: Session,
+) -> Series:
+    """Write answers and return the table that says how many points were written.
+
+    Args:
+        target: Where to.
+        answers: What to write.
+        tags_of_calls: The columns that `top` and `bottom` give for their tags.
+        session: Who writes.
+
+    Raises:
+        StatementError: No database is named, or points were rejected.
+        DatabaseNotFound, RetentionPolicyNotFound: The target does not exist.
+    """
+    storage = _storage(target, session)
+    written = 0
+    for answer in answers:
+        name = answer.name if target.is_target_name else target.name
+        for batch in _batches(answer, name, tags_of_calls):
+            session.interrupt.check()
+            result = storage.append_batch(batch)
+            written += result.stored
+            if result.rejected:
+                dropped = sum(rejection.points for rejection in result.rejected)
+                reason = result.rejected[0].reason
+                raise StatementError(f"partial write: {reason} dropped={dropped}")
+    return Series("result", ["time", "written"], [[0], [written]], has_time=True)
+
+
+def _storage(target: ast.Measurement, session: Session) -> ColumnarStorage:
+    database = target.database or session.database
+    if not database:
+        raise StatementError("database name required")
+    policy = target.retention_policy
+    if not policy and database == session.database:
+        policy = session.retention_policy
+    return session.catalog.storage(database, policy)
+
+
+def _batches(
+    answer: Answer, measurement: str, tags_of_calls: Sequence[str]
+) -> Iterator[PointBatch]:
+    fields = [(name, column) for name, column in answer.columns if name not in tags_of_calls]
+    tags = [(name, column) for name, column in answer.columns if name in tags_of_calls]
+    for group, where in answer.slices():
+        fixed = zip(answer.dimensions, answer.groups[group], strict=True)
+        group_tags = [(key, value) for key, value in fixed if value]
+        for start in range(where.start, where.stop, _POINTS_A_BATCH):
+            rows = slice(start, min(start + _POINTS_A_BATCH, where.stop))
+            builder = BatchBuilder()
+            tag_rows = list(_cells(tags, rows)) if tags else None
+            times = answer.times[rows].tolist()
+            for position, (time_ns, cells) in enumerate(
+                zip(times, _cells(fields, rows), strict=True)
+            ):
+                if not cells:
+                    continue
+                own = [] if tag_rows is None else [(k, str(v)) for k, v in tag_rows[position] if v]
+                builder.add(series_key(measurement, [*group_tags, *own]), time_ns, cells)
+            yield builder.build()
+
+
+def _cells(
+    columns: Sequence[tuple[str, Col]], rows: slice
+) -> Iterator[list[tuple[str, FieldValue]]]:
+    """Yield the names and values of each row, without nulls; of equal names the last one counts."""
+    names = [name for name, _ in columns]
+    values = [column.values[rows].tolist() for _, column in columns]
+    valid = [column.valid[rows].tolist() for _, column in columns]
+    for cells, known in zip(zip(*values, strict=True), zip(*valid, strict=True), strict=True):
+        row = {n: v for n, v, k in zip(names, cells, known, strict=True) if k}
+        yield list(row.items())
