@@ -206,7 +206,7 @@ class Point:
         self._fields = {
             field_key_from_cell(row[i]): field_value_from_cell(row[i + 1])
             for i in range(split, len(row), 2)
-            if row[i]
+            if row[i] and row[i + 1]
         }
         return self
 
@@ -246,13 +246,11 @@ class TypedPoint(Point):
             other._fields,
         )
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
 
 def make_point(time: datetime, measurement: str, tags: TagSet, fields: dict[str, Any]) -> Point:
-    """Return a Point of values that a storage holds; nothing is checked, so text and booleans
-    survive.
-    """
+    """Return a Point of what a storage holds, unchecked: text and booleans survive."""
     point = Point.__new__(Point)
     point._time = time
     point._measurement = measurement
@@ -359,9 +357,9 @@ def field_key_from_cell(cell: str) -> str:
 
 
 def field_value_from_cell(cell: str) -> Any:
-    """Return the field value of a value cell: all digits are an int, the rest a float, unreadable
-    text None.
+    """Return the field value of a value cell.
 
+    All digits are an int, other numbers a float, anything else None.
     Typed values are `s:text` and `b:true`; TinyFlux without them reads None there.
     """
     try:

@@ -1,5 +1,4 @@
-"""Queries: builders (`TagQuery`, `FieldQuery`, ...) make SimpleQuery objects, and `& | ~` combine
-them.
+"""Queries: builders make SimpleQuery objects, `& | ~` combine them.
 
     TagQuery().city == "LA"        builder, path, comparison -> SimpleQuery
     SimpleQuery(point) -> bool     the definition of what a query means
@@ -67,9 +66,7 @@ NO_VALUE: Final = object()
 
 
 class PathResolver:
-    """Walks from a point attribute to the value that a query tests: keys are looked up, functions
-    are applied.
-    """
+    """Walks from a point attribute to the tested value: looks up keys, applies functions."""
 
     __slots__ = ("path",)
 
@@ -173,9 +170,7 @@ class SimpleQuery(_Combinable):
 
     @property
     def point_attr(self) -> str:
-        """The attribute of a Point that is tested: `_time`, `_measurement`, `_tags` or
-        `_fields`.
-        """
+        """The tested attribute of a Point: `_time`, `_measurement`, `_tags` or `_fields`."""
         return self._point_attr
 
     @property
@@ -526,8 +521,7 @@ class FieldQuery(BaseQuery):
 
 
 class TypedFieldQuery(FieldQuery):
-    """Queries of a field in stores that also hold text and booleans. Not part of the original
-    TinyFlux API.
+    """Queries of a field in stores that also hold text and booleans; an extension.
 
     Numbers compare with numbers, text with text, booleans with booleans; True is not 1. Across
     kinds every comparison is False, also `!=`. Text and booleans have no order: `< <= > >=` on them
@@ -567,9 +561,7 @@ class TypedFieldQuery(FieldQuery):
 
 
 def kind_of(value: object) -> str | None:
-    """Return the kind in which a value compares: "number", "str", "bool" or "none"; None for
-    anything else.
-    """
+    """Return in which kind a value compares: number, str, bool or none; else None."""
     if isinstance(value, bool):
         return "bool"
     if isinstance(value, (int, float)):

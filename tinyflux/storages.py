@@ -5,18 +5,37 @@ opaque to the database: what `__iter__` yields goes back to `_deserialize_storag
 `append` as it is.
 """
 
+# ruff: noqa: SLF001, ARG002  (the underscored half of Point is the contract with storages)
+
 from __future__ import annotations
 
+import contextlib
+import csv
+import io
+import os
+import shutil
+import tempfile
+import warnings
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from tinyflux.csvfile import (
+    CsvRow,
+    lacks_line_end,
+    open_window,
+    set_aside,
+    sound_items,
+    sound_rows,
+    torn_tail,
+)
+from tinyflux.point import Point, time_from_cell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
 
-    from tinyflux.point import Point
-
-__all__ = ["MemoryStorage", "Storage"]
+__all__ = ["CSVStorage", "MemoryStorage", "Storage", "create_file"]
 
 
 class Storage(ABC):
@@ -152,7 +171,7 @@ class MemoryStorage(Storage):
     def _deserialize_storage_item(self, item: Point) -> Point:
         return item
 
-    def _serialize_point(self, point: Point, *args: Any, **kwargs: Any) -> Point:  # noqa: ARG002
+    def _serialize_point(self, point: Point, *args: Any, **kwargs: Any) -> Point:
         return point
 
     def _write(self, items: Sequence[Point]) -> None:
@@ -167,3 +186,272 @@ class MemoryStorage(Storage):
 
     def _cleanup_temp_storage(self) -> None:
         self._temp_memory = []
+
+
+class CSVStorage(Storage):
+    """Points in a CSV file, one row each, appended as they come.
+
+    An append is one write and, with `flush_on_insert`, one fsync. Updates and removes write a new
+    file beside the old one and put it in its place in one step; untouched rows keep their bytes. A
+    damaged end of the file (a crash in the middle of a write) is moved to `<name>.torn`, with a
+    warning. One process writes a file at a time.
+
+    Usage:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from tinyflux import Point, TinyFlux
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with TinyFlux(Path(folder) / "air.csv", storage=CSVStorage) as db:
+        ...         db.insert(Point(fields={"aqi": 112}))
+        1
+
+    Args:
+        path: The file; made if it is missing, unless the mode is `r`.
+        create_dirs: Make missing parent directories too.
+        encoding: Of the file; UTF-8 when not given.
+        access_mode: As of `open`: r, r+, w, w+, a or a+.
+        flush_on_insert: Every append is on disk when it returns. If not, with the next read, rewrite
+            or close.
+        newline: As of `open`.
+        kwargs: The dialect, for `csv.reader` and `csv.writer`.
+
+    Raises:
+        FileNotFoundError: Mode `r` without a file, or a missing directory.
+        TypeError: An argument that neither this class nor the csv module knows.
+        CorruptionError: A file that holds something else.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        create_dirs: bool = False,
+        encoding: str | None = None,
+        access_mode: str = "r+",
+        flush_on_insert: bool = True,
+        newline: str | None = "",
+        **kwargs: Any,
+    ) -> None:
+        self._path = Path(os.path.realpath(path))
+        self._mode = access_mode
+        self._encoding = encoding or "utf-8"
+        self._newline = newline
+        self._dialect = kwargs
+        self._flush_on_insert = flush_on_insert
+        self._temp: IO[str] | None = None
+        if access_mode != "r":
+            create_file(self._path, create_dirs)
+        self._handle = self._open(self._path, access_mode)
+        try:
+            csv.writer(self._handle, **kwargs)
+            self._repair()
+        except BaseException:
+            self._handle.close()
+            raise
+        self._initially_empty = self._size() == 0
+
+    def _open(self, path: Path, mode: str) -> IO[str]:
+        return path.open(mode, encoding=self._encoding, newline=self._newline)
+
+    def _repair(self) -> None:
+        """Set a damaged end aside, and see whether the last row has its line end."""
+        self._lacks_line_end = False
+        if self._mode == "r":
+            return  # whoever writes the file may be in the middle of a row
+        torn = torn_tail(self._path, self._encoding, **self._dialect)
+        if torn is not None:
+            aside = set_aside(self._path, torn)
+            text = f"{self._path}: the damaged end was moved to {aside.name}"
+            warnings.warn(text, RuntimeWarning, stacklevel=4)
+        self._lacks_line_end = lacks_line_end(self._path, self._encoding)
+
+    @property
+    def can_append(self) -> bool:
+        """True.
+
+        Raises:
+            OSError: The access mode forbids appends.
+        """
+        return self._allow("append", self._mode != "r")
+
+    @property
+    def can_read(self) -> bool:
+        """True.
+
+        Raises:
+            OSError: The access mode forbids reads.
+        """
+        return self._allow("read", self._mode == "r" or "+" in self._mode)
+
+    @property
+    def can_write(self) -> bool:
+        """True.
+
+        Raises:
+            OSError: The access mode forbids changes.
+        """
+        return self._allow("write", self._mode in ("r+", "w", "w+"))
+
+    def _allow(self, what: str, allowed: bool) -> bool:
+        if not allowed:
+            raise OSError(f"{self._path}: cannot {what} in access mode {self._mode!r}")
+        return True
+
+    def __iter__(self) -> Iterator[CsvRow]:
+        return sound_items(self._window(), self._path, **self._dialect)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self._rows())
+
+    def _rows(self) -> Iterator[list[str]]:
+        """Yield the rows without their text: quicker than iterating."""
+        return sound_rows(self._window(), self._path, **self._dialect)
+
+    def _window(self) -> io.TextIOWrapper:
+        return open_window(self._path, self._size(), self._encoding, self._newline)
+
+    def _size(self) -> int:
+        self._handle.flush()
+        return os.fstat(self._handle.fileno()).st_size
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether what is read back is what was written, cell by cell."""
+        return self._newline == "" and set(self._dialect) <= {"delimiter", "quotechar"}
+
+    def append(self, items: Sequence[Any], temporary: bool = False) -> None:
+        """Append rows: all of them or, when the disk refuses, none.
+
+        Args:
+            items: Rows, as `_serialize_point` or `__iter__` gave them.
+            temporary: Append to the temporary file of a rewrite instead.
+        """
+        text = io.StringIO(newline="")
+        writer = csv.writer(text, **self._dialect)
+        for item in items:
+            if isinstance(item, CsvRow):
+                text.write(item.raw)
+                if not item.raw.endswith(("\n", "\r")):
+                    text.write(self._line_end)
+            else:
+                writer.writerow(item)
+        if temporary:
+            self._temp_handle().write(text.getvalue())
+        else:
+            self._append_text(text.getvalue())
+
+    @property
+    def _line_end(self) -> str:
+        return str(self._dialect.get("lineterminator", "\r\n"))
+
+    def _append_text(self, text: str) -> None:
+        size = self._size()
+        self._handle.seek(0, os.SEEK_END)
+        try:
+            self._handle.write(self._line_end + text if self._lacks_line_end else text)
+            if self._flush_on_insert:
+                self._handle.flush()
+                os.fsync(self._handle.fileno())
+        except OSError:
+            # Half a batch, in the file or in the buffer, must not stay.
+            with contextlib.suppress(OSError):
+                self._handle.close()
+            os.truncate(self._path, size)
+            self._reopen()
+            raise
+        self._lacks_line_end = False
+
+    def read(self) -> list[Point]:
+        """Return all points in the order of the file."""
+        return [Point()._deserialize_from_list(row) for row in self._rows()]
+
+    def reset(self) -> None:
+        """Remove all points. Iterators that have begun still see them."""
+        self._write([])
+
+    def close(self) -> None:
+        """Close the file."""
+        self._cleanup_temp_storage()
+        self._handle.close()
+
+    def _deserialize_measurement(self, item: Sequence[str]) -> str:
+        return item[1]
+
+    def _deserialize_timestamp(self, item: Sequence[str]) -> datetime:
+        return time_from_cell(item[0]).replace(tzinfo=None)
+
+    def _deserialize_storage_item(self, item: Sequence[str]) -> Point:
+        return Point()._deserialize_from_list(item)
+
+    def _serialize_point(
+        self, point: Point, *args: Any, compact_key_prefixes: bool = False, **kwargs: Any
+    ) -> Sequence[str]:
+        return point._serialize_to_list(compact_key_prefixes)
+
+    def _write(self, items: Sequence[Any]) -> None:
+        self._init_temp_storage()
+        try:
+            self.append(items, temporary=True)
+            self._swap_temp_with_primary()
+        finally:
+            self._cleanup_temp_storage()
+
+    def _init_temp_storage(self) -> None:
+        self._cleanup_temp_storage()  # the file itself is made when the first row comes
+
+    def _temp_handle(self) -> IO[str]:
+        if self._temp is None:
+            name, folder = self._path.name, self._path.parent
+            fd, temp = tempfile.mkstemp(prefix=f".{name}.", suffix=".tmp", dir=folder)
+            os.close(fd)
+            shutil.copymode(self._path, temp)
+            self._temp = self._open(Path(temp), "w")
+        return self._temp
+
+    def _swap_temp_with_primary(self) -> None:
+        temp = self._temp_handle()
+        self._handle.flush()
+        temp.flush()
+        os.fsync(temp.fileno())
+        temp.close()
+        Path(temp.name).replace(self._path)
+        self._temp = None
+        _sync_directory(self._path.parent)
+        self._handle.close()
+        self._reopen()
+        self._lacks_line_end = False
+
+    def _reopen(self) -> None:
+        # Not again with `w`: that would empty what was just written.
+        self._handle = self._open(self._path, "r+" if self._mode in ("r+", "w+") else "a")
+
+    def _cleanup_temp_storage(self) -> None:
+        if self._temp is not None:
+            self._temp.close()
+            Path(self._temp.name).unlink(missing_ok=True)
+            self._temp = None
+
+
+def create_file(path: str | os.PathLike[str], create_dirs: bool) -> None:
+    """Make a file if it does not exist yet.
+
+    Args:
+        path: The file.
+        create_dirs: Make missing parent directories too.
+
+    Raises:
+        FileNotFoundError: The parent directory is missing.
+    """
+    file = Path(path)
+    if create_dirs:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch()
+
+
+def _sync_directory(path: Path) -> None:
+    # The new name is on disk only when the directory is. Windows has no such call.
+    if os.name == "posix":
+        fd = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)

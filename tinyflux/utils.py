@@ -1,6 +1,4 @@
-"""Small tools of the TinyFlux API: frozen values for stable hashes, and searches in a sorted
-list.
-"""
+"""Small tools of the TinyFlux API: frozen values for stable hashes, searches in sorted lists."""
 
 from __future__ import annotations
 
@@ -29,16 +27,16 @@ class FrozenDict(dict[Any, Any]):
 
     __setitem__ = _refuse
     __delitem__ = _refuse
-    __ior__ = _refuse  # type: ignore[assignment]
+    __ior__ = _refuse
     clear = _refuse
-    setdefault = _refuse  # type: ignore[assignment]
+    setdefault = _refuse
     popitem = _refuse
 
-    def pop(self, k: object, d: object = None) -> NoReturn:  # type: ignore[override]
+    def pop(self, k: object, d: object = None) -> NoReturn:
         """Raise TypeError."""
         self._refuse(k, d)
 
-    def update(self, *args: object, **kwargs: object) -> NoReturn:  # type: ignore[override]
+    def update(self, *args: object, **kwargs: object) -> NoReturn:
         """Raise TypeError."""
         self._refuse(*args, **kwargs)
 
