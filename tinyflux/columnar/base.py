@@ -351,6 +351,30 @@ class ColumnarStorage(Storage, Reader):
     def delete(self, request: DeleteRequest) -> int:
         """Delete points, durably. Returns how many series had points removed or might have had."""
 
+    def rewrite(
+        self,
+        requests: Sequence[ScanRequest],
+        change: Callable[[Frame], PointBatch | None],
+    ) -> int:
+        """Take the matching points out and put others in their place, durably, as one step.
+
+        What `update` and `remove` of the TinyFlux API stand on. Readers and a recovery see all of
+        it or nothing. `change` is called for every frame before anything is written, so what it
+        raises leaves the storage as it was.
+
+        Args:
+            requests: Which points, one request a measurement; their `fields` are None.
+            change: Gets a frame of matching points with all their fields, and returns the points
+                to store instead of them (of any series and time); None for nothing.
+
+        Returns:
+            How many points were taken out.
+
+        Raises:
+            FieldTypeConflict: A new point's value has another type than its field; nothing is done.
+        """
+        raise NotImplementedError  # abstract as soon as ParquetStorage has it
+
     @abstractmethod
     def drop_measurement(self, measurement: str) -> bool:
         """Delete a measurement with its field types, durably. Returns whether it existed."""
