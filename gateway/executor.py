@@ -34,8 +34,7 @@ from tinyflux.errors import LimitExceeded, QueryError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from gateway.into import write_into
-from gateway.plan import Plan, Shape
+    from gateway.plan import Plan, Shape
     from gateway.results import Series
     from gateway.session import Session
     from tinyflux.batch import Bools
