@@ -21,13 +21,15 @@ The first comment line of a case is its title, unique in the file. The command l
 parameters of the request as key=value, quoted as in a shell where they hold blanks; `method` and
 `accept` are not sent as parameters. The body ends at a line that starts with `----`, the answer
 at a blank line before the next case. An answer may start with a line that is only the HTTP
-status; without one it is 200. Two more comment lines mean something:
+status; without one it is 200. More comment lines mean something:
 
     # differs: why we answer otherwise on purpose
         the answer is then given twice, behind `---- influxd` and `---- ours`
     # any order
         rows inside a series may come in any order, as where InfluxDB merges points of one time
         from a heap
+    # within 1e-6
+        numbers may be off by this part of them, where an optimiser found them
 
 `tests/conformance/record.py` writes the answers, `test_cases.py` replays them.
 """
@@ -45,6 +47,9 @@ if TYPE_CHECKING:
 SEPARATOR = "----"
 DIFFERS = "differs: "
 ANY_ORDER = "any order"
+WITHIN = "within "
+# Sums of floats may be taken in another order: last digits are not promised, the form is.
+TOLERANCE = 1e-12
 DATABASES = "databases:"
 
 
@@ -97,11 +102,20 @@ class Case:
         pairs = (word.partition("=") for word in shlex.split(self.command)[1:])
         return {key: value for key, _, value in pairs}
 
+    def note(self, start: str) -> str:
+        """Return what follows the given words in a comment line, "" when no line has them."""
+        found = (note for note in self.notes if note.startswith(start))
+        return next(found, "").removeprefix(start)
+
     @property
     def differs(self) -> str:
         """Return why we answer otherwise than InfluxDB, "" where we do not."""
-        reasons = (note for note in self.notes if note.startswith(DIFFERS))
-        return next(reasons, "").removeprefix(DIFFERS)
+        return self.note(DIFFERS)
+
+    @property
+    def tolerance(self) -> float:
+        """Return by which part of it a float may be off."""
+        return float(self.note(WITHIN) or TOLERANCE)
 
     @property
     def any_order(self) -> bool:
