@@ -19,6 +19,7 @@ from grammar import ast
 from grammar.printer import to_influxql
 from tinyflux.batch import FieldType
 from tinyflux.queries import (
+    BaseQuery,
     CompoundQuery,
     MeasurementQuery,
     SimpleQuery,
@@ -31,7 +32,7 @@ Fields: TypeAlias = Mapping[str, FieldType]
 
 _COMPARISONS: Final = frozenset(["=", "!=", "<", "<=", ">", ">=", "=~", "!~"])
 _FLIPPED: Final = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
-_ORDERINGS: Final[dict[str, Callable[[object, object], object]]] = {
+_ORDERINGS: Final[dict[str, Callable[[float, float], bool]]] = {
     "<": operator.lt,
     "<=": operator.le,
     ">": operator.gt,
@@ -215,7 +216,7 @@ def _compile_field(op: str, name: str, value: float | int | str | bool) -> Query
     return _order(target, op, value)
 
 
-def _order(target: TypedFieldQuery, op: str, value: float | int | str | bool) -> Query:
+def _order(target: BaseQuery, op: str, value: float | int | str | bool) -> Query:
     if isinstance(value, (str, bool)):
         return _NOTHING
     match op:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from grammar import ast
-from tinyflux.batch import Bools, FieldType
+from tinyflux.batch import Bools, FieldType, Int64s
 
 if TYPE_CHECKING:
     from tinyflux.columnar.base import Values
@@ -54,7 +54,7 @@ def fill(
     return values, valid
 
 
-def _converted(number: float, kind: FieldType) -> object:
+def _converted(number: float, kind: FieldType) -> np.generic | str:
     """Return the fill number as influxd converts it to the type of the column."""
     match kind:
         case FieldType.INTEGER:
@@ -66,7 +66,7 @@ def _converted(number: float, kind: FieldType) -> object:
     return np.float64(number)
 
 
-def _neighbours(valid: Bools) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+def _neighbours(valid: Bools) -> tuple[Int64s, Int64s]:
     """Return int64[g, w] twice: the nearest valid window before (-1: none) and after (w: none)."""
     size = valid.shape[1]
     windows = np.arange(size)

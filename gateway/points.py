@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from gateway.plan import Plan
     from gateway.session import Session
     from gateway.sources import Table
-    from tinyflux.columnar.base import FieldColumn, Frame, ScanRequest, SeriesSet, Values
+    from tinyflux.columnar.base import FieldColumn, Frame, ScanRequest, SeriesSet
+from tinyflux.columnar.scan import concat
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,29 +122,8 @@ def _group(frames: Sequence[Frame], keys: Sequence[str]) -> tuple[list[tuple[str
 
 def _join(columns: Sequence[FieldColumn | None], frames: Sequence[Frame]) -> Col:
     """Return one column of the rows of all frames; it emits where it has a value."""
-    kinds = {c.type for c in columns if c is not None} - {FieldType.NONE}
-    kind = FieldType.FLOAT if len(kinds) > 1 else next(iter(kinds), FieldType.NONE)
-    values: list[Values] = []
-    valid: list[Bools] = []
-    for column, frame in zip(columns, frames, strict=True):
-        if column is None or column.type is FieldType.NONE:
-            values.append(np.zeros(len(frame), _empty_dtype(kind)))
-            valid.append(np.zeros(len(frame), np.bool_))
-        else:
-            values.append(column.values)
-            valid.append(column.mask())
-    is_valid = np.concatenate(valid)
-    return Col(kind, np.concatenate(values), is_valid, is_valid)
-
-
-def _empty_dtype(kind: FieldType) -> type:
-    return (
-        np.object_
-        if kind is FieldType.STRING
-        else np.float64
-        if kind is FieldType.FLOAT
-        else np.bool_
-    )
+    column = concat(columns, [len(frame) for frame in frames])
+    return Col(column.type, column.values, column.mask(), column.mask())
 
 
 def _tag_column(ref: ast.VarRef, frames: Sequence[Frame]) -> Col:
@@ -157,9 +137,7 @@ def _tag_column(ref: ast.VarRef, frames: Sequence[Frame]) -> Col:
         texts = np.array([*(value or None for value in column.values), None], np.object_)
         parts.append(texts[np.repeat(column.codes, np.diff(frame.offsets))])
     values = np.concatenate(parts)
-    return Col(
-        FieldType.STRING, values, np.not_equal(values, None), np.zeros(len(values), np.bool_)
-    )
+    return Col(FieldType.STRING, values, values.astype(np.bool_), np.zeros(len(values), np.bool_))
 
 
 def _ordered(points: Points, descending: bool) -> Points:

@@ -133,7 +133,7 @@ def _constant(value: float | int | bool, size: int) -> Col:
         kind = FieldType.BOOLEAN
     elif isinstance(value, int) and -(2**63) <= value < 2**63:
         kind = FieldType.INTEGER
-    values = np.full(size, value, _DTYPES[kind])
+    values: Values = np.full(size, value, _DTYPES[kind])
     return Col(kind, values, np.ones(size, np.bool_), np.zeros(size, np.bool_))
 
 
@@ -216,11 +216,11 @@ def _transform(name: str, args: tuple[ast.Expr, ...], axis: Axis, source: Col) -
         axis.groups[rows], axis.times[rows], source.values[rows], _arguments(name, args, axis)
     )
     positions = rows[chosen]
-    values = np.zeros(size, results.dtype)
+    kind = FieldType.INTEGER if results.dtype.kind == "i" else FieldType.FLOAT
+    values: Values = np.zeros(size, _DTYPES[kind])
     values[positions] = results
     valid = np.zeros(size, np.bool_)
     valid[positions] = True
-    kind = FieldType.INTEGER if results.dtype.kind == "i" else FieldType.FLOAT
     return Col(kind, values, valid, valid & axis.in_range)
 
 

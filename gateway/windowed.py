@@ -79,11 +79,9 @@ def read_grid(made: Plan, table: Table, scan: ScanRequest, session: Session) -> 
         if shape.lone_selector is not None:
             times = frame.selector_times(plain, shape.lone_selector)
             leaves |= frame.beside(plain, shape.lone_selector, table, scan, aux)
-    inner = (
-        {}
-        if wide is None
-        else {call: frame.column(wide, call, is_inner=True) for call in wide.calls}
-    )
+    inner: dict[ast.Expr, Col] = {}
+    if wide is not None:
+        inner |= {call: frame.column(wide, call, is_inner=True) for call in wide.calls}
     return Grid(frame.axis(times), frame.ordered_groups(), leaves, inner)
 
 
@@ -210,7 +208,7 @@ class _Frame:
         """Return the groups in the order of the query."""
         return self.groups[::-1] if self._descending else self.groups
 
-    def place(self, answer: _Aggregated, values: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+    def place(self, answer: _Aggregated, values: np.ndarray) -> np.ndarray:
         """Return a [g, w] array of the engine in this grid, in its order; 0 elsewhere."""
         shape = len(self.groups), self.size
         table = answer.table
@@ -251,14 +249,13 @@ class _Frame:
 
     def _within(self, valid: Bools, *, is_inner: bool) -> Bools:
         """Return the windows of each group: all of the range, or from its first point on."""
-        within = np.broadcast_to(valid.any(axis=1)[:, None], valid.shape).copy()
+        within: Bools = np.broadcast_to(valid.any(axis=1)[:, None], valid.shape).copy()
         if not is_inner:
             within &= self.in_range[::-1] if self._descending else self.in_range
         if not self.made.shape.bounds.has_start:
-            if self._descending:
-                within &= np.logical_or.accumulate(valid[:, ::-1], axis=1)[:, ::-1]
-            else:
-                within &= np.logical_or.accumulate(valid, axis=1)
+            way = slice(None, None, -1 if self._descending else 1)
+            begun: Bools = np.maximum.accumulate(valid[:, way], axis=1)
+            within[:, way] &= begun
         return within
 
     def selector_times(self, answer: _Aggregated, call: ast.Call) -> Int64s | None:
@@ -295,11 +292,11 @@ class _Frame:
             ids = self.place(answer, found.series).ravel()
             valid = self.place(answer, found.valid).ravel()
             values = _tags_of(ids, valid, ref.name, table.reader.series(table.name, scan.query))
-            columns[ref] = Col(FieldType.STRING, values, np.not_equal(values, None), nowhere)
+            columns[ref] = Col(FieldType.STRING, values, values.astype(np.bool_), nowhere)
         return columns
 
 
-def _tags_of(ids: Int64s, valid: Bools, key: str, series: SeriesSet) -> np.ndarray:  # type: ignore[type-arg]
+def _tags_of(ids: Int64s, valid: Bools, key: str, series: SeriesSet) -> np.ndarray:
     values = np.full(len(ids), None, np.object_)
     column = series.columns.get(key)
     if column is None or not len(series):

@@ -32,7 +32,7 @@ def difference(
 ) -> tuple[Int64s, Values]:
     """Return each value less the one before; integers wrap."""
     rows = _pairs(groups)
-    return rows, values[rows] - values[rows - 1]  # type: ignore[operator]  # numbers by the registry
+    return rows, values[rows] - values[rows - 1]
 
 
 def derivative(groups: Int64s, times: Int64s, values: Values, args: Args) -> tuple[Int64s, Values]:
@@ -52,7 +52,7 @@ def non_negative(kernel: Kernel) -> Kernel:
         groups: Int64s, times: Int64s, values: Values, args: Args
     ) -> tuple[Int64s, Values]:
         rows, changes = kernel(groups, times, values, args)
-        keep = changes >= 0  # type: ignore[operator]  # numbers by the registry
+        keep = changes >= 0
         return rows[keep], changes[keep]
 
     return keep_rising
