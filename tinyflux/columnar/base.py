@@ -282,6 +282,19 @@ class DeleteRequest:
     end_ns: int = MAX_TIME_NS
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Replacement:
+    """What `rewrite` does with a frame.
+
+    Attributes:
+        out: bool[n], the rows to take out.
+        batch: Points to store instead, of any series and time; None for none.
+    """
+
+    out: Bools
+    batch: PointBatch | None = None
+
+
 class Reader(ABC):
     """What can be asked of a columnar storage or of a snapshot of one."""
 
@@ -354,21 +367,22 @@ class ColumnarStorage(Storage, Reader):
     def rewrite(
         self,
         requests: Sequence[ScanRequest],
-        change: Callable[[Frame], PointBatch | None],
+        change: Callable[[Frame], Replacement | None],
     ) -> int:
-        """Take the matching points out and put others in their place, durably, as one step.
+        """Take points out and put others in their place, durably, as one step.
 
         What `update` and `remove` of the TinyFlux API stand on. Readers and a recovery see all of
-        it or nothing. `change` is called for every frame before anything is written, so what it
-        raises leaves the storage as it was.
+        it or nothing. `change` is called for every frame, once, before anything is written, so what
+        it raises leaves the storage as it was.
 
         Args:
-            requests: Which points, one request a measurement; their `fields` are None.
-            change: Gets a frame of matching points with all their fields, and returns the points
-                to store instead of them (of any series and time); None for nothing.
+            requests: Which points are looked at, one request a measurement; their `fields` are
+                None.
+            change: Gets a frame of matching points with all their fields; None leaves them as they
+                are.
 
         Returns:
-            How many points were taken out.
+            How many points were taken out. 0: nothing was written.
 
         Raises:
             FieldTypeConflict: A new point's value has another type than its field; nothing is done.
