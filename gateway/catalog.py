@@ -26,12 +26,11 @@ import os
 import shutil
 import threading
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import orjson
 
 from gateway.errors import DatabaseNotFound, RetentionPolicyNotFound, StatementError
-from tinyflux import TinyFlux
 from tinyflux.columnar.parquet import ParquetStorage
 from tinyflux.errors import CorruptionError, StorageClosed, StorageLocked
 
@@ -168,7 +167,7 @@ class Catalog:
         self._directory = directory
         self._settings = settings
         self._lock = threading.RLock()  # held by every change, and while a store is opened
-        self._stores: dict[_StoreKey, TinyFlux] = {}
+        self._stores: dict[_StoreKey, ColumnarStorage] = {}
         self._databases: dict[str, Database] = {}
         self._dropping: tuple[tuple[str, str], ...] = ()  # policy "" is the whole database
         self._is_closed = False
@@ -200,24 +199,20 @@ class Catalog:
         except KeyError:
             raise DatabaseNotFound(name) from None
 
-    def store(self, database: str, policy: str = "") -> TinyFlux:
-        """Return the store of a policy, opened if this is its first use; "" is the default policy.
+    def storage(self, database: str, policy: str = "") -> ColumnarStorage:
+        """Return the storage of a policy, opened at its first use; "" is the default policy.
 
         Raises:
             DatabaseNotFound: No such database.
             RetentionPolicyNotFound: No such policy.
-            StorageError: The store cannot be opened.
+            StorageError: It cannot be opened.
         """
         entry = self.database(database).policy(policy)
-        store = self._stores.get((database, entry.name))
-        return store if store is not None else self._open(database, entry.name)
+        storage = self._stores.get((database, entry.name))
+        return storage if storage is not None else self._open(database, entry.name)
 
-    def storage(self, database: str, policy: str = "") -> ColumnarStorage:
-        """Return the columnar storage of a policy's store; raises as `store` does."""
-        return cast("ColumnarStorage", self.store(database, policy).storage)
-
-    def open_stores(self) -> list[tuple[str, str, TinyFlux]]:
-        """Return database, policy and store of those that are open."""
+    def open_stores(self) -> list[tuple[str, str, ColumnarStorage]]:
+        """Return database, policy and storage of those that are open."""
         with self._lock:
             return [(database, policy, store) for (database, policy), store in self._stores.items()]
 
@@ -329,7 +324,7 @@ class Catalog:
                     os.close(self._lock_fd)
 
     # --- inside -----------------------------------------------------------------------------------
-    def _open(self, database: str, policy: str) -> TinyFlux:
+    def _open(self, database: str, policy: str) -> ColumnarStorage:
         with self._lock:
             if self._is_closed:
                 raise StorageClosed("the catalog is closed")
@@ -339,13 +334,12 @@ class Catalog:
                 self._stores[key] = self._open_store(database, entry)
             return self._stores[key]
 
-    def _open_store(self, database: str, policy: RetentionPolicy) -> TinyFlux:
-        options = {"overwrite": True, "shard_duration_ns": policy.shard_duration_ns}
+    def _open_store(self, database: str, policy: RetentionPolicy) -> ColumnarStorage:
         if self._directory is None:
-            return TinyFlux(storage=ParquetStorage, **options)
+            return ParquetStorage(overwrite=True)
         path = self._directory / directory_name(database) / directory_name(policy.name)
         path.parent.mkdir(exist_ok=True)
-        return TinyFlux(path, storage=ParquetStorage, sync=self._settings.sync, **options)
+        return ParquetStorage(path, overwrite=True)
 
     def _put(self, database: Database) -> None:
         self._commit({**self._databases, database.name: database})

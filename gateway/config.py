@@ -84,6 +84,12 @@ class Settings:
     query_timeout_s: float = _setting(
         120.0, "Seconds a request's statements may take; 0 is no limit."
     )
+    max_select_points: int = _setting(
+        10_000_000, "Points that one SELECT may read without aggregating them; 0 is no limit."
+    )
+    max_select_buckets: int = _setting(
+        10_000_000, "Windows (groups times windows) that one SELECT may answer; 0 is no limit."
+    )
     max_row_limit: int = _setting(
         0, "Rows of an unchunked answer before it is cut and marked partial; 0 is no limit."
     )

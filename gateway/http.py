@@ -135,7 +135,7 @@ def error_response(
     media_type: str = "application/json",
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """Return the answer to a refused request, with X-Influxdb-Error; JSON unless a body is given."""
+    """Return the answer to a refused request: JSON, or the body given; with X-Influxdb-Error."""
     content = orjson.dumps({"error": text}) + b"\n" if body is None else body
     response = Response(content, status, {"content-type": media_type, **(headers or {})})
     if status != 401:

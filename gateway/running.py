@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from gateway.session import Interrupt
+    from grammar import ast
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +23,14 @@ class RunningQuery:
 
     Attributes:
         id: Its number since the server started.
-        text: The statement in canonical form.
+        statement: What runs.
         database: The database of the request.
         started: When it began, seconds of the monotonic clock.
         interrupt: Stops it.
     """
 
     id: int
-    text: str
+    statement: ast.Statement
     database: str
     started: float
     interrupt: Interrupt
@@ -44,11 +45,13 @@ class RunningQueries:
         self._running: dict[int, RunningQuery] = {}
 
     @contextmanager
-    def register(self, text: str, database: str, interrupt: Interrupt) -> Iterator[RunningQuery]:
+    def register(
+        self, statement: ast.Statement, database: str, interrupt: Interrupt
+    ) -> Iterator[RunningQuery]:
         """Have a statement listed for as long as the context lasts."""
         with self._lock:
             self._last_id += 1
-            query = RunningQuery(self._last_id, text, database, time.monotonic(), interrupt)
+            query = RunningQuery(self._last_id, statement, database, time.monotonic(), interrupt)
             self._running[query.id] = query
         try:
             yield query

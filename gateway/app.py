@@ -1,0 +1,197 @@
+"""The application: paths to endpoints, the headers of every answer, and errors to answers.
+
+`Edge` stands around everything: whatever happens inside, a client gets influxd's headers and, for a
+refusal, JSON. Nothing else turns an exception into a status.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.routing import Route
+
+from gateway import retention
+from gateway.catalog import Catalog
+from gateway.errors import InfluxError, Overloaded
+from gateway.http import INFLUXDB_VERSION, ClientGone, error_response, header
+from gateway.metrics import Metrics
+from gateway.query import QueryEndpoint
+from gateway.running import RunningQueries
+from gateway.status import StatusEndpoints
+from gateway.write import WriteEndpoint
+from gateway.writer import Writer
+from grammar.errors import ParseError
+from tinyflux.errors import (
+    LimitExceeded,
+    QueryError,
+    StorageClosed,
+    StorageReadOnly,
+    TinyFluxError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from starlette.responses import Response
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from gateway.config import Settings
+
+_log = logging.getLogger(__name__)
+
+# Errors of the layers below, by the nearest class: they know no HTTP.
+_STATUSES: Final[dict[type[Exception], int]] = {
+    ParseError: 400,
+    QueryError: 400,
+    LimitExceeded: 400,
+    StorageReadOnly: 503,
+    StorageClosed: 503,
+    TinyFluxError: 500,
+}
+
+_CORS: Final = (  # influxdb 1.x services/httpd: cors()
+    (b"access-control-allow-methods", b"DELETE, GET, OPTIONS, POST, PUT"),
+    (
+        b"access-control-allow-headers",
+        b"Accept, Accept-Encoding, Authorization, Content-Length, Content-Type, User-Agent, "
+        b"X-CSRF-Token, X-HTTP-Method-Override",
+    ),
+    (b"access-control-expose-headers", b"Date, X-InfluxDB-Version, X-InfluxDB-Build"),
+)
+
+
+def create_app(settings: Settings, *, in_memory: bool = False) -> Starlette:
+    """Return the application on the data directory of the settings.
+
+    The directory is opened here and closed when the application's lifespan ends.
+
+    Args:
+        settings: How to run.
+        in_memory: Keep nothing on disk; for tests and demonstrations.
+
+    Raises:
+        StorageLocked: Another process owns the data directory.
+        CorruptionError: The catalog is damaged.
+        OSError: The data directory cannot be used.
+    """
+    catalog = Catalog(None if in_memory else settings.data, settings)
+    metrics = Metrics()
+    running = RunningQueries()
+    writer = Writer(catalog, settings, metrics)
+    query = QueryEndpoint(catalog, settings, metrics, running)
+    write = WriteEndpoint(catalog, writer, settings, metrics)
+    status = StatusEndpoints(catalog, writer, running, metrics)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        expiry = asyncio.create_task(retention.run(catalog, settings.retention_interval_s))
+        try:
+            yield
+        finally:
+            expiry.cancel()
+            query.close()
+            writer.close()
+            catalog.close()
+
+    return Starlette(
+        routes=[
+            Route("/write", write, methods=["POST", "OPTIONS"]),
+            _without_head(Route("/query", query, methods=["GET", "POST", "OPTIONS"])),
+            Route("/ping", status.ping),
+            Route("/status", status.status),
+            Route("/health", status.health),
+            Route("/debug/vars", status.debug_vars),
+            Route("/metrics", status.metrics),
+        ],
+        middleware=[Middleware(Edge, metrics=metrics)],
+        exception_handlers={HTTPException: _reraise},
+        lifespan=lifespan,
+    )
+
+
+def _without_head(route: Route) -> Route:
+    """Take away the HEAD that comes with GET: influxd answers 405, and a query would run for nothing."""
+    assert route.methods is not None
+    route.methods.discard("HEAD")
+    return route
+
+
+class Edge:
+    """Puts influxd's headers on every answer and turns every error into one."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, and what comes back."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        extra = _headers(scope)
+        status = 0
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], *extra]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_headers)
+        except ClientGone:
+            return
+        except Exception as exc:
+            if status:  # the answer has begun: all that is left is to break it off
+                raise
+            await _answer(exc, scope)(scope, receive, send_with_headers)
+        finally:
+            self._metrics.count(
+                http_requests=1,
+                http_client_errors=400 <= status < 500,
+                http_server_errors=status >= 500,
+            )
+
+
+def _answer(exc: Exception, scope: Scope) -> Response:
+    """Return the answer to a request that failed."""
+    if isinstance(exc, InfluxError):
+        headers = {"retry-after": str(exc.retry_after_s)} if isinstance(exc, Overloaded) else {}
+        return error_response(exc.status, exc.text, headers=headers)
+    if isinstance(exc, HTTPException):
+        return error_response(exc.status_code, exc.detail, headers=exc.headers)
+    for kind in type(exc).__mro__:
+        if kind in _STATUSES:
+            _log.warning("request failed path=%s error=%s", scope["path"], exc)
+            return error_response(_STATUSES[kind], str(exc))
+    _log.error("request failed path=%s", scope["path"], exc_info=exc)
+    return error_response(500, "internal error")
+
+
+async def _reraise(_: object, exc: Exception) -> Response:
+    """Leave Starlette's own refusals (404, 405) to the edge."""
+    raise exc
+
+
+def _headers(scope: Scope) -> list[tuple[bytes, bytes]]:
+    request_id = header(scope, b"x-request-id") or header(scope, b"request-id")
+    # As influxd: a version 1 UUID without the address of the machine.
+    value = (request_id or str(uuid.uuid1(node=0))).encode("latin-1")
+    headers = [
+        (b"x-influxdb-version", INFLUXDB_VERSION.encode()),
+        (b"x-influxdb-build", b"OSS"),
+        (b"request-id", value),
+        (b"x-request-id", value),
+    ]
+    origin = header(scope, b"origin")
+    if origin:
+        headers += ((b"access-control-allow-origin", origin.encode("latin-1")), *_CORS)
+    return headers

@@ -1,0 +1,381 @@
+"""GET|POST /query: parameters from URL and body, statements one after another, answers streamed.
+
+    read      parameters (URL < body), on the event loop
+    answer    parse, run and print up to the first megabyte, in one go on a query thread
+    stream    what is left, a megabyte at a time, only as fast as the client reads
+
+Found before a statement runs: HTTP 400. Found by a statement: HTTP 200, `error` in its result, and
+the statements after it say `not executed`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from email.parser import BytesParser
+from email.policy import HTTP
+from itertools import chain
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import orjson
+from starlette.responses import Response, StreamingResponse
+
+from gateway.encoding.csv import CsvEncoder
+from gateway.encoding.json import JsonEncoder
+from gateway.encoding.msgpack import MsgpackEncoder
+from gateway.encoding.times import epoch_unit
+from gateway.errors import BadRequest, InfluxError, Overloaded
+from gateway.http import body_chunks, error_response, header, parameters, url_parameters
+from gateway.results import Result
+from gateway.session import Interrupt, Session
+from gateway.statements import results_of
+from grammar import parser
+from grammar.errors import ParseError
+from tinyflux.columnar.base import FieldColumn
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Iterator
+    from typing import TypeAlias
+
+    from starlette.types import Receive, Scope, Send
+
+    from gateway.catalog import Catalog
+    from gateway.config import Settings
+    from gateway.metrics import Metrics
+    from gateway.results import Series
+    from gateway.running import RunningQueries
+    from grammar import ast
+
+    Encoder: TypeAlias = JsonEncoder | CsvEncoder | MsgpackEncoder
+
+DEFAULT_CHUNK_ROWS: Final = 10_000  # influxdb 1.x services/httpd: DefaultChunkSize
+PIECE_BYTES: Final = 1 << 20  # of an answer, printed and held before the client takes it
+MIN_GZIP_BYTES: Final = 1024
+GZIP_LEVEL: Final = 1  # 27 ms for 3.4 MB; level 6 takes 162 for a few percent
+_PATIENCE_S: Final = 0.5  # how long a query runs before we look whether its client is still there
+_MEDIA_TYPES: Final = ("application/csv", "text/csv", "application/x-msgpack")
+
+
+@dataclass(frozen=True, slots=True)
+class QueryRequest:
+    """One request, read.
+
+    Attributes:
+        text: The statements.
+        parameters: All parameters, those of the body over those of the URL.
+        is_read_only: It came by GET.
+        is_pretty: `pretty` was in the URL.
+        media_type: What the client accepts, "application/json" when nothing we know is in it.
+        is_gzip: The client takes gzip.
+    """
+
+    text: str
+    parameters: dict[str, str]
+    is_read_only: bool
+    is_pretty: bool
+    media_type: str
+    is_gzip: bool
+
+    @property
+    def is_chunked(self) -> bool:
+        """Whether series are cut into documents of `chunk_rows`."""
+        return self.parameters.get("chunked") == "true"
+
+    @property
+    def chunk_rows(self) -> int:
+        """Most rows of one document."""
+        text = self.parameters.get("chunk_size", "")
+        is_number = text.isascii() and text.isdigit() and len(text) < 10
+        return (int(text) if is_number else 0) or DEFAULT_CHUNK_ROWS
+
+    def encoder(self) -> Encoder:
+        """Return a new encoder for the answer."""
+        epoch_ns = epoch_unit(self.parameters.get("epoch", ""))
+        if self.media_type == MsgpackEncoder.media_type:
+            return MsgpackEncoder(epoch_ns)
+        if self.media_type == JsonEncoder.media_type:
+            return JsonEncoder(epoch_ns, pretty=self.is_pretty)
+        return CsvEncoder(epoch_ns)
+
+
+class _Answer(NamedTuple):
+    """What a query thread made: the first megabyte, the rest if any, headers of the coding."""
+
+    first: bytes
+    rest: Iterator[bytes] | None
+    headers: dict[str, str]
+
+
+class QueryEndpoint:
+    """The ASGI application of /query, with the threads that run the statements."""
+
+    def __init__(
+        self, catalog: Catalog, settings: Settings, metrics: Metrics, running: RunningQueries
+    ) -> None:
+        self._catalog = catalog
+        self._settings = settings
+        self._metrics = metrics
+        self._running = running
+        self._threads = ThreadPoolExecutor(settings.query_threads, "query")
+        self._n_open = 0  # requests that run or wait; touched by the event loop only
+
+    def close(self) -> None:
+        """Stop what runs, and the threads."""
+        self._running.kill_all()
+        self._threads.shutdown(cancel_futures=True)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["method"] == "OPTIONS":
+            await Response()(scope, receive, send)
+            return
+        self._metrics.count(query_requests=1)
+        request = await read_request(scope, receive, self._settings.max_body_bytes)
+        try:
+            response = await self._response(request, receive)
+        except InfluxError as exc:
+            encoder = request.encoder()
+            response = error_response(
+                exc.status, exc.text, body=encoder.error(exc.text), media_type=request.media_type
+            )
+        await response(scope, receive, send)
+
+    async def _response(self, request: QueryRequest, receive: Receive) -> Response:
+        if self._n_open >= self._settings.query_threads + self._settings.max_queued_queries:
+            raise Overloaded("too many queries are waiting")
+        session = self._session(request)
+        loop = asyncio.get_running_loop()
+        self._n_open += 1
+        running = loop.run_in_executor(self._threads, self._answer, request, session)
+        running.add_done_callback(lambda _: self._finished())
+        if request.parameters.get("async") == "true":
+            running.add_done_callback(_forget)
+            return Response(status_code=204, headers={"content-type": "application/json"})
+        await _watched(running, receive, session.interrupt)
+        answer = running.result()
+        headers = {"content-type": request.media_type} | answer.headers
+        if answer.rest is None:
+            return Response(answer.first, headers=headers)
+        pieces = self._streamed(answer.first, answer.rest, session.interrupt)
+        return StreamingResponse(pieces, headers=headers)
+
+    def _finished(self) -> None:
+        self._n_open -= 1
+
+    def _session(self, request: QueryRequest) -> Session:
+        return Session(
+            catalog=self._catalog,
+            settings=self._settings,
+            now_ns=time.time_ns(),
+            database=request.parameters.get("db", ""),
+            retention_policy=request.parameters.get("rp", ""),
+            interrupt=Interrupt(self._settings.query_timeout_s),
+            metrics=self._metrics,
+            running=self._running,
+        )
+
+    def _answer(self, request: QueryRequest, session: Session) -> _Answer:
+        """Return the first megabyte of the answer, the rest if any, the headers of its coding."""
+        results = results_of(_parsed(request), session, is_read_only=request.is_read_only)
+        pieces = self._documents(request, results)
+        first, is_all = _taken(pieces)
+        coding: dict[str, str] = {}
+        if request.is_gzip and (len(first) > MIN_GZIP_BYTES or not is_all):
+            pieces = _gzipped(chain((first,), pieces))
+            first, is_all = _taken(pieces)
+            coding = {"content-encoding": "gzip", "vary": "Accept-Encoding"}
+        return _Answer(first, None if is_all else pieces, coding)
+
+    def _documents(self, request: QueryRequest, results: Iterator[Result]) -> Iterator[bytes]:
+        encoder = request.encoder()
+        if request.is_chunked:
+            for result in results:
+                for chunk in chunks_of(result, request.chunk_rows):
+                    yield from encoder.document([chunk])
+        else:
+            limit = self._settings.max_row_limit
+            yield from encoder.document(limited(results, limit) if limit else results)
+
+    async def _streamed(
+        self, first: bytes, rest: Iterator[bytes], interrupt: Interrupt
+    ) -> AsyncIterator[bytes]:
+        loop = asyncio.get_running_loop()
+        self._n_open += 1
+        try:
+            yield first
+            is_all = False
+            while not is_all:
+                piece, is_all = await loop.run_in_executor(self._threads, _taken, rest)
+                yield piece
+        finally:
+            self._n_open -= 1
+            interrupt.trip()  # a client that left early wants no more
+
+
+async def read_request(scope: Scope, receive: Receive, max_body_bytes: int) -> QueryRequest:
+    """Return a request with all its parameters.
+
+    Raises:
+        BadRequest: There is no `q`.
+        TooLarge: The body is.
+        ClientGone: The connection ended.
+    """
+    in_url = url_parameters(scope)
+    given = in_url
+    if scope["method"] == "POST":
+        body = b"".join([chunk async for chunk in body_chunks(scope, receive, max_body_bytes)])
+        given = in_url | _body_parameters(header(scope, b"content-type"), body)
+    request = QueryRequest(
+        given.get("q", "").strip(),
+        given,
+        scope["method"] == "GET",
+        in_url.get("pretty") == "true",
+        _accepted(header(scope, b"accept")),
+        "gzip" in header(scope, b"accept-encoding"),
+    )
+    if not request.text:
+        raise BadRequest('missing required parameter "q"')
+    return request
+
+
+def chunks_of(result: Result, max_rows: int) -> Iterator[Result]:
+    """Yield a result in parts: one series, at most `max_rows` rows, partial while more follow."""
+    if result.error or not result.series:
+        yield result
+        return
+    parts = [part for series in result.series for part in _parts(series, max_rows)]
+    for position, part in enumerate(parts, 1):
+        is_last = position == len(parts)
+        messages = result.messages if is_last else []
+        yield Result(result.statement_id, [part], messages, partial=not is_last)
+
+
+def limited(results: Iterable[Result], max_rows: int) -> Iterator[Result]:
+    """Yield results until their series hold `max_rows` rows; the series cut there is partial.
+
+    Source: influxdb 1.x services/httpd, max-row-limit.
+    """
+    left = max_rows
+    for result in results:
+        kept: list[Series] = []
+        for series in result.series:
+            if left <= 0:
+                break
+            kept.append(next(_parts(series, left)))
+            left -= len(kept[-1])
+        result.series = kept
+        yield result
+
+
+def _parts(series: Series, max_rows: int) -> Iterator[Series]:
+    size = len(series)
+    if size <= max_rows:
+        yield series
+        return
+    for start in range(0, size, max_rows):
+        rows = slice(start, start + max_rows)
+        data = [c.take(rows) if isinstance(c, FieldColumn) else c[rows] for c in series.data]
+        yield replace(series, data=data, partial=series.partial or rows.stop < size)
+
+
+def _parsed(request: QueryRequest) -> tuple[ast.Statement, ...]:
+    try:
+        return parser.parse(request.text, _bound(request.parameters.get("params", "")))
+    except ParseError as exc:
+        raise BadRequest(f"error parsing query: {exc}") from exc
+
+
+def _bound(text: str) -> dict[str, object]:
+    """Return the bound parameters of a request; Go clients send `null` for none."""
+    if not text:
+        return {}
+    try:
+        values = orjson.loads(text)
+    except orjson.JSONDecodeError as exc:
+        is_cut = "end of" in str(exc) or "unexpected end" in str(exc)
+        reason = "unexpected EOF" if is_cut else str(exc)
+        raise BadRequest(f"error parsing query parameters: {reason}") from exc
+    if not isinstance(values, dict | None):
+        raise BadRequest("error parsing query parameters: not an object")
+    return values or {}
+
+
+def _body_parameters(content_type: str, body: bytes) -> dict[str, str]:
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        return _multipart_parameters(content_type, body)
+    if kind == "application/x-www-form-urlencoded" and body:
+        return parameters(body.decode("utf-8", "replace"))
+    return {}
+
+
+def _multipart_parameters(content_type: str, body: bytes) -> dict[str, str]:
+    """Return the parts by name, also those that are files (`curl -F q=@file`)."""
+    head = b"Content-Type: " + content_type.encode("latin-1") + b"\r\n\r\n"
+    message = BytesParser(policy=HTTP).parsebytes(head + body)
+    given: dict[str, str] = {}
+    for part in message.iter_parts() if message.is_multipart() else ():
+        name = part.get_param("name", header="content-disposition")
+        content = part.get_payload(decode=True)
+        if isinstance(name, str) and isinstance(content, bytes):
+            given.setdefault(name, content.decode("utf-8", "replace"))
+    return given
+
+
+def _accepted(accept: str) -> str:
+    """Return the first media type of an Accept header that we print beside JSON, else JSON."""
+    for item in accept.split(","):
+        name = item.partition(";")[0].strip().lower()
+        if name in _MEDIA_TYPES:
+            return name
+        if name in {"application/json", "*/*", "application/*"}:
+            break
+    return JsonEncoder.media_type
+
+
+async def _watched(
+    running: asyncio.Future[_Answer], receive: Receive, interrupt: Interrupt
+) -> None:
+    """Wait for a query; stop it when its client goes away."""
+    done, _ = await asyncio.wait({running}, timeout=_PATIENCE_S)
+    if done:
+        return
+    watch = asyncio.create_task(_trip_when_gone(receive, interrupt))
+    try:
+        await asyncio.wait({running})
+    finally:
+        watch.cancel()
+
+
+async def _trip_when_gone(receive: Receive, interrupt: Interrupt) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    interrupt.trip()
+
+
+def _taken(pieces: Iterator[bytes]) -> tuple[bytes, bool]:
+    """Return the next pieces, about PIECE_BYTES of them, and whether these were the last."""
+    taken: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        taken.append(piece)
+        size += len(piece)
+        if size >= PIECE_BYTES:
+            return b"".join(taken), False
+    return b"".join(taken), True
+
+
+def _gzipped(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    stream = zlib.compressobj(GZIP_LEVEL, wbits=31)
+    for piece in pieces:
+        yield stream.compress(piece)
+    yield stream.flush()
+
+
+def _forget(finished: asyncio.Future[_Answer]) -> None:
+    """Take the error of a query nobody waits for, as influxd does."""
+    if not finished.cancelled():
+        finished.exception()

@@ -1,0 +1,86 @@
+"""Databases and retention policies: CREATE, ALTER, DROP, SHOW."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from gateway.catalog import PolicyChange
+from gateway.statements.table import database_of, go_duration, table
+from grammar import ast
+
+if TYPE_CHECKING:
+    from gateway.results import Series
+    from gateway.session import Session
+    from gateway.statements.table import Runner
+
+
+def create_database(statement: ast.CreateDatabase, session: Session) -> list[Series]:
+    """Create a database; again is no error."""
+    change = None if statement.options is None else _change(statement.options)
+    session.catalog.create_database(statement.name, change, statement.policy)
+    return []
+
+
+def drop_database(statement: ast.DropDatabase, session: Session) -> list[Series]:
+    """Drop a database; an unknown one is no error."""
+    session.catalog.drop_database(statement.name)
+    return []
+
+
+def show_databases(_: ast.ShowDatabases, session: Session) -> list[Series]:
+    """List the databases in the order they were created."""
+    return [table(["name"], [(name,) for name in session.catalog.databases], "databases")]
+
+
+def create_retention_policy(statement: ast.CreateRetentionPolicy, session: Session) -> list[Series]:
+    """Create a retention policy; the same one again is no error."""
+    change = _change(statement.options)
+    session.catalog.create_policy(statement.database, statement.name, change)
+    return []
+
+
+def alter_retention_policy(statement: ast.AlterRetentionPolicy, session: Session) -> list[Series]:
+    """Change a retention policy."""
+    change = _change(statement.options)
+    session.catalog.alter_policy(statement.database, statement.name, change)
+    return []
+
+
+def drop_retention_policy(statement: ast.DropRetentionPolicy, session: Session) -> list[Series]:
+    """Drop a retention policy; an unknown one, also of an unknown database, is no error."""
+    if statement.database in session.catalog.databases:
+        session.catalog.drop_policy(statement.database, statement.name)
+    return []
+
+
+def show_retention_policies(statement: ast.ShowRetentionPolicies, session: Session) -> list[Series]:
+    """List the policies of a database in the order they were created."""
+    database = session.catalog.database(database_of(session, statement.database))
+    rows = [
+        (
+            policy.name,
+            go_duration(policy.duration_ns),
+            go_duration(policy.shard_duration_ns),
+            policy.replication,
+            policy.name == database.default_policy,
+        )
+        for policy in database.policies
+    ]
+    return [table(["name", "duration", "shardGroupDuration", "replicaN", "default"], rows)]
+
+
+def _change(options: ast.PolicyOptions) -> PolicyChange:
+    return PolicyChange(
+        options.duration_ns, options.shard_duration_ns, options.replication, options.is_default
+    )
+
+
+RUNNERS: Final[dict[type[ast.Statement], Runner]] = {
+    ast.CreateDatabase: create_database,
+    ast.DropDatabase: drop_database,
+    ast.ShowDatabases: show_databases,
+    ast.CreateRetentionPolicy: create_retention_policy,
+    ast.AlterRetentionPolicy: alter_retention_policy,
+    ast.DropRetentionPolicy: drop_retention_policy,
+    ast.ShowRetentionPolicies: show_retention_policies,
+}

@@ -1,0 +1,75 @@
+"""DELETE, DROP SERIES, DROP MEASUREMENT: in all retention policies of the request's database."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from gateway.errors import StatementError
+from gateway.planner import walk, where
+from gateway.statements.schema import has_time, is_source
+from grammar import ast
+from tinyflux.columnar.base import DeleteRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from gateway.results import Series
+    from gateway.session import Session
+    from gateway.statements.table import Runner
+    from tinyflux.columnar.base import ColumnarStorage
+
+
+def delete(statement: ast.Delete, session: Session) -> list[Series]:
+    """Delete the points of matching series in an interval of time."""
+    _delete(statement.sources, statement.condition, session)
+    return []
+
+
+def drop_series(statement: ast.DropSeries, session: Session) -> list[Series]:
+    """Delete matching series with all their points."""
+    if has_time(statement.condition):
+        raise StatementError("DROP SERIES doesn't support time in WHERE clause")
+    _delete(statement.sources, statement.condition, session)
+    return []
+
+
+def drop_measurement(statement: ast.DropMeasurement, session: Session) -> list[Series]:
+    """Delete a measurement, also its field types; an unknown one is no error."""
+    for storage in _storages(session):
+        storage.drop_measurement(statement.name)
+    return []
+
+
+def _storages(session: Session) -> Iterable[ColumnarStorage]:
+    entry = session.catalog.database(session.database)
+    return [session.catalog.storage(entry.name, policy.name) for policy in entry.policies]
+
+
+def _delete(
+    sources: tuple[ast.Measurement, ...], condition: ast.Expr | None, session: Session
+) -> None:
+    requests: list[tuple[ColumnarStorage, DeleteRequest]] = []
+    for storage in _storages(session):
+        for name in storage.measurements():
+            if sources and not any(is_source(name, source) for source in sources):
+                continue
+            fields = storage.field_keys(name)
+            _check_tags_only(condition, fields)
+            query, start_ns, end_ns = where(condition, fields, session.now_ns)
+            requests.append((storage, DeleteRequest(name, query, start_ns, end_ns)))
+    for storage, request in requests:  # nothing is deleted when any of it is refused
+        session.interrupt.check()
+        storage.delete(request)
+
+
+def _check_tags_only(condition: ast.Expr | None, fields: Iterable[str]) -> None:
+    for expr in walk(condition) if condition is not None else ():
+        if isinstance(expr, ast.VarRef) and expr.name in fields:
+            raise StatementError("fields not supported in WHERE clause during deletion")
+
+
+RUNNERS: Final[dict[type[ast.Statement], Runner]] = {
+    ast.Delete: delete,
+    ast.DropSeries: drop_series,
+    ast.DropMeasurement: drop_measurement,
+}

@@ -1,0 +1,124 @@
+"""Runs the statements of a request, one after another, each to a Result."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Final
+
+from gateway.errors import InfluxError, StatementError
+from gateway.executor import run_select
+from gateway.results import Result
+from gateway.statements import cardinality, databases, deletes, schema, server
+from grammar import ast
+from grammar.printer import to_influxql
+from tinyflux.errors import TinyFluxError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from gateway.results import Series
+    from gateway.session import Session
+
+_log = logging.getLogger(__name__)
+
+# influxd lets these run by GET, with a warning. DELETE is not one of them.
+_WRITING: Final = (
+    ast.CreateDatabase,
+    ast.DropDatabase,
+    ast.CreateRetentionPolicy,
+    ast.AlterRetentionPolicy,
+    ast.DropRetentionPolicy,
+    ast.DropSeries,
+    ast.DropMeasurement,
+    ast.DropShard,
+    ast.CreateUser,
+    ast.SetPassword,
+    ast.DropUser,
+    ast.Grant,
+    ast.Revoke,
+    ast.CreateContinuousQuery,
+    ast.DropContinuousQuery,
+    ast.CreateSubscription,
+    ast.DropSubscription,
+    ast.KillQuery,
+)
+
+_RUNNERS: Final = (
+    databases.RUNNERS | schema.RUNNERS | cardinality.RUNNERS | deletes.RUNNERS | server.RUNNERS
+)
+
+
+def results_of(
+    statements: Sequence[ast.Statement], session: Session, *, is_read_only: bool = False
+) -> Iterator[Result]:
+    """Yield the result of each statement, run when it is asked for.
+
+    After a statement that failed the others are not executed: `not executed` is their error.
+
+    Args:
+        statements: What to run, in order.
+        session: What they may depend on.
+        is_read_only: The request came by GET; statements that write then carry a warning.
+    """
+    has_failed = False
+    for number, statement in enumerate(statements):
+        if has_failed:
+            yield Result(number, error="not executed")
+            continue
+        result = _result(number, statement, session, is_read_only=is_read_only)
+        has_failed = bool(result.error)
+        yield result
+
+
+def execute(statement: ast.Statement, session: Session) -> list[Series]:
+    """Run one statement and return its tables.
+
+    Raises:
+        InfluxError: It cannot be answered; the text is influxd's.
+        TinyFluxError: The engine failed.
+    """
+    if isinstance(statement, ast.Select):
+        return run_select(statement, session)
+    runner = _RUNNERS.get(type(statement))
+    if runner is None:
+        raise StatementError(f"{to_influxql(statement)}: this statement is not supported")
+    return runner(statement, session)
+
+
+def _result(
+    number: int, statement: ast.Statement, session: Session, *, is_read_only: bool
+) -> Result:
+    started = time.perf_counter()
+    result = Result(number)
+    try:
+        with session.running.register(statement, session.database, session.interrupt):
+            session.interrupt.check()
+            result.series = execute(statement, session)
+        if is_read_only and _is_writing(statement):
+            result.messages.append(("warning", _READ_ONLY_WARNING.format(to_influxql(statement))))
+    except InfluxError as exc:
+        result.error = exc.text
+    except TinyFluxError as exc:
+        _log.warning("statement failed text=%r error=%s", to_influxql(statement), exc)
+        result.error = str(exc)
+    except Exception:  # noqa: BLE001 - a defect of ours is this statement's error, not the request's
+        _log.exception("statement failed text=%r", to_influxql(statement))
+        result.error = "internal error"
+    session.metrics.count(
+        query_statements=1,
+        query_errors=bool(result.error),
+        query_seconds=time.perf_counter() - started,
+    )
+    return result
+
+
+def _is_writing(statement: ast.Statement) -> bool:
+    return isinstance(statement, _WRITING) or (
+        isinstance(statement, ast.Select) and statement.target is not None
+    )
+
+
+_READ_ONLY_WARNING: Final = (
+    "deprecated use of '{}' in a read only context, please use a POST request instead"
+)

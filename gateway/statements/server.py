@@ -1,0 +1,179 @@
+"""The server itself: what runs, what it counts; and what it does not have, said clearly.
+
+Users, continuous queries and subscriptions do not exist here (yet): their SHOW tables are empty,
+dropping or granting answers as for something unknown, and creating one is refused, never
+acknowledged.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from gateway.encoding.times import to_rfc3339
+from gateway.errors import StatementError
+from gateway.http import INFLUXDB_VERSION
+from gateway.statements.table import go_duration, table
+from grammar import ast
+from grammar.printer import to_influxql
+from tinyflux.version import __version__
+
+if TYPE_CHECKING:
+    from gateway.results import Series
+    from gateway.session import Session
+    from gateway.statements.table import Runner
+
+_SHARD_COLUMNS: Final = [
+    "id",
+    "database",
+    "retention_policy",
+    "shard_group",
+    "start_time",
+    "end_time",
+    "expiry_time",
+    "owners",
+]
+
+
+def show_queries(_: ast.ShowQueries, session: Session) -> list[Series]:
+    """List the statements that run, this one among them."""
+    now = time.monotonic()
+    rows = [
+        (
+            query.id,
+            to_influxql(query.statement),
+            query.database,
+            go_duration(int((now - query.started) * 1e6) * 1000),
+            "killed" if query.interrupt.is_tripped else "running",
+        )
+        for query in session.running.listed()
+    ]
+    return [table(["qid", "query", "database", "duration", "status"], rows)]
+
+
+def kill_query(statement: ast.KillQuery, session: Session) -> list[Series]:
+    """Stop a statement at its next check."""
+    session.running.kill(statement.id)
+    return []
+
+
+def show_stats(statement: ast.ShowStats, session: Session) -> list[Series]:
+    """Show the counters of the server, and of each open store."""
+    counters = session.metrics.values()
+    areas: dict[str, dict[str, object]] = {}
+    for name, value in counters.items():
+        _, area, *words = name.removesuffix("_total").split("_")
+        areas.setdefault(area, {})["_".join(words)] = int(value) if value == int(value) else value
+    tables = [table(list(values), [tuple(values.values())], area) for area, values in areas.items()]
+    for database, policy, storage in session.catalog.open_stores():
+        stats = storage.stats()
+        found = table(list(stats), [tuple(stats.values())], "store")
+        found.tags = {"database": database, "retentionPolicy": policy}
+        tables.append(found)
+    return [found for found in tables if statement.module in {"", found.name}]
+
+
+def show_diagnostics(statement: ast.ShowDiagnostics, session: Session) -> list[Series]:
+    """Show what this server is and how long it runs."""
+    started = to_rfc3339(np.array([session.metrics.started_ns]))[0]
+    uptime = go_duration(int(session.metrics.uptime_s * 1e9))
+    modules: dict[str, dict[str, object]] = {
+        "build": {
+            "Branch": "tinyflux-gateway",
+            "Build Time": "",
+            "Commit": __version__,
+            "Version": INFLUXDB_VERSION,
+        },
+        "network": {"hostname": platform.node()},
+        "runtime": {
+            "GOARCH": platform.machine(),
+            "GOMAXPROCS": os.cpu_count() or 1,
+            "GOOS": platform.system().lower(),
+            "version": f"python{platform.python_version()}",
+        },
+        "system": {
+            "PID": os.getpid(),
+            "currentTime": to_rfc3339(np.array([session.now_ns]))[0],
+            "started": started,
+            "uptime": uptime,
+        },
+    }
+    return [
+        table(list(values), [tuple(values.values())], name)
+        for name, values in modules.items()
+        if statement.module in {"", name}
+    ]
+
+
+def show_shards(_: ast.ShowShards, session: Session) -> list[Series]:
+    """List no shards: they are not numbered here and nobody may address one."""
+    return [table(_SHARD_COLUMNS, [], name) for name in session.catalog.databases]
+
+
+def show_shard_groups(_: ast.ShowShardGroups, session: Session) -> list[Series]:  # noqa: ARG001
+    """List no shard groups, as `show_shards`."""
+    columns = [name for name in _SHARD_COLUMNS if name not in {"shard_group", "owners"}]
+    return [table(columns, [], "shard groups")]
+
+
+def show_users(_: ast.ShowUsers, session: Session) -> list[Series]:  # noqa: ARG001
+    """List no users."""
+    return [table(["user", "admin"], [])]
+
+
+def show_continuous_queries(_: ast.ShowContinuousQueries, session: Session) -> list[Series]:
+    """List the databases, each without continuous queries."""
+    return [table(["name", "query"], [], name) for name in session.catalog.databases]
+
+
+def nothing(_: ast.Statement, session: Session) -> list[Series]:  # noqa: ARG001
+    """Answer an empty result: there is nothing to show, or nothing to drop."""
+    return []
+
+
+def unknown_user(_: ast.Statement, session: Session) -> list[Series]:  # noqa: ARG001
+    """Refuse: no user exists."""
+    raise StatementError("user not found")
+
+
+def unknown_subscription(_: ast.Statement, session: Session) -> list[Series]:  # noqa: ARG001
+    """Refuse: no subscription exists."""
+    raise StatementError("subscription not found")
+
+
+def not_supported(statement: ast.Statement, session: Session) -> list[Series]:  # noqa: ARG001
+    """Refuse what this server cannot do, rather than pretend."""
+    what = {
+        ast.CreateUser: "users",
+        ast.CreateContinuousQuery: "continuous queries",
+        ast.CreateSubscription: "subscriptions",
+    }[type(statement)]
+    raise StatementError(f"{what} are not supported by this server")
+
+
+RUNNERS: Final[dict[type[ast.Statement], Runner]] = {
+    ast.ShowQueries: show_queries,
+    ast.KillQuery: kill_query,
+    ast.ShowStats: show_stats,
+    ast.ShowDiagnostics: show_diagnostics,
+    ast.ShowShards: show_shards,
+    ast.ShowShardGroups: show_shard_groups,
+    ast.DropShard: nothing,
+    ast.ShowUsers: show_users,
+    ast.CreateUser: not_supported,
+    ast.SetPassword: unknown_user,
+    ast.DropUser: unknown_user,
+    ast.Grant: unknown_user,
+    ast.Revoke: unknown_user,
+    ast.ShowGrants: unknown_user,
+    ast.ShowContinuousQueries: show_continuous_queries,
+    ast.CreateContinuousQuery: not_supported,
+    ast.DropContinuousQuery: nothing,
+    ast.ShowSubscriptions: nothing,
+    ast.CreateSubscription: not_supported,
+    ast.DropSubscription: unknown_subscription,
+}

@@ -1,0 +1,136 @@
+"""Is the server there, and how is it: /ping, /status, /health, /debug/vars, /metrics."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import numpy as np
+import orjson
+from starlette.responses import Response
+
+from gateway.encoding.times import to_rfc3339
+from gateway.http import INFLUXDB_VERSION, url_parameters
+from gateway.metrics import prometheus_text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from starlette.requests import Request
+
+    from gateway.catalog import Catalog
+    from gateway.metrics import Metrics
+    from gateway.running import RunningQueries
+    from gateway.writer import Writer
+
+
+class StatusEndpoints:
+    """The small endpoints; each takes a request and returns its answer."""
+
+    def __init__(
+        self, catalog: Catalog, writer: Writer, running: RunningQueries, metrics: Metrics
+    ) -> None:
+        self._catalog = catalog
+        self._writer = writer
+        self._running = running
+        self._metrics = metrics
+
+    async def ping(self, request: Request) -> Response:
+        """Answer 204; with `verbose` the version. Source: influxdb 1.8 services/httpd servePing."""
+        verbose = url_parameters(request.scope).get("verbose", "")
+        if verbose not in {"", "0", "false"}:
+            return _json({"version": INFLUXDB_VERSION})
+        return Response(status_code=204, headers={"content-type": "application/json"})
+
+    async def status(self, request: Request) -> Response:  # noqa: ARG002
+        """Answer 204."""
+        return Response(status_code=204, headers={"content-type": "application/json"})
+
+    async def health(self, request: Request) -> Response:  # noqa: ARG002
+        """Answer as influxd from 1.8 on does when it is well."""
+        return _json(
+            {
+                "checks": [],
+                "message": "ready for queries and writes",
+                "name": "influxdb",
+                "status": "pass",
+                "version": INFLUXDB_VERSION,
+            }
+        )
+
+    async def debug_vars(self, request: Request) -> Response:  # noqa: ARG002
+        """Answer the statistics that Telegraf's `influxdb` input collects."""
+        counts = self._metrics.values()
+        started = to_rfc3339(np.array([self._metrics.started_ns]))[0]
+        document: dict[str, object] = {
+            "system": {"started": started, "uptime": self._metrics.uptime_s},
+            "cmdline": sys.argv,
+            "httpd": _statistic("httpd", _httpd(counts), {}),
+        }
+        for database, policy, stats in self._store_stats():
+            tags = {"database": database, "retentionPolicy": policy}
+            document[f"store:{database}:{policy}"] = _statistic("store", stats, tags)
+            sizes = {"numSeries": stats.get("series", 0)}
+            document[f"database:{database}:{policy}"] = _statistic("database", sizes, tags)
+        return _json(document)
+
+    async def metrics(self, request: Request) -> Response:  # noqa: ARG002
+        """Answer the counters as Prometheus text."""
+        gauges: dict[str, tuple[str, float]] = {
+            "tinyflux_uptime_seconds": (
+                "Seconds since the server started.",
+                self._metrics.uptime_s,
+            ),
+            "tinyflux_memory_resident_bytes": ("Resident memory of the process.", _resident()),
+            "tinyflux_databases": ("Databases.", len(self._catalog.databases)),
+            "tinyflux_open_stores": ("Open stores.", len(self._catalog.open_stores())),
+            "tinyflux_write_waiting": (
+                "Writes that wait for the writer thread.",
+                self._writer.waiting,
+            ),
+            "tinyflux_query_running": ("Statements that run.", len(self._running.listed())),
+        }
+        text = prometheus_text(self._metrics.values(), gauges)
+        return Response(text, headers={"content-type": "text/plain; version=0.0.4; charset=utf-8"})
+
+    def _store_stats(self) -> list[tuple[str, str, dict[str, int]]]:
+        return [
+            (database, policy, storage.stats())
+            for database, policy, storage in self._catalog.open_stores()
+        ]
+
+
+def _httpd(counts: Mapping[str, float]) -> dict[str, float]:
+    """Return the counters under influxd's names."""
+    return {
+        "req": counts["tinyflux_http_requests_total"],
+        "clientError": counts["tinyflux_http_client_errors_total"],
+        "serverError": counts["tinyflux_http_server_errors_total"],
+        "writeReq": counts["tinyflux_write_requests_total"],
+        "writeReqBytes": counts["tinyflux_write_body_bytes_total"],
+        "pointsWrittenOK": counts["tinyflux_write_points_total"],
+        "pointsWrittenDropped": counts["tinyflux_write_points_dropped_total"],
+        "queryReq": counts["tinyflux_query_requests_total"],
+    }
+
+
+def _statistic(
+    name: str, values: Mapping[str, float], tags: Mapping[str, str]
+) -> dict[str, object]:
+    return {"name": name, "tags": tags, "values": values}
+
+
+def _resident() -> int:
+    """Return the resident memory in bytes; 0 where /proc does not tell."""
+    try:
+        with open("/proc/self/statm", "rb") as file:  # noqa: PTH123 - one read, no path to handle
+            pages = int(file.read().split()[1])
+    except OSError:
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _json(document: Mapping[str, object]) -> Response:
+    content = orjson.dumps(document) + b"\n"
+    return Response(content, headers={"content-type": "application/json"})

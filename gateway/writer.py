@@ -1,0 +1,196 @@
+"""The write path behind the endpoints: one thread that inflates, parses and appends.
+
+One thread keeps the parser's caches and the engine's series index single-writer, so a long body
+never blocks the event loop. A request costs two changes of thread: in through a bounded queue, out
+through `done`, which is called once its points are durable. While one group commit runs, the thread
+goes on with the next bodies.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from gateway.errors import BadRequest, Overloaded
+from gateway.http import inflate
+from gateway.lineprotocol.parser import Parser
+
+if TYPE_CHECKING:
+    from gateway.catalog import Catalog
+    from gateway.config import Settings
+    from gateway.lineprotocol.parser import Parsed
+    from gateway.metrics import Metrics
+    from tinyflux.batch import PointBatch
+    from tinyflux.columnar.base import Rejection
+
+Done: TypeAlias = Callable[[Exception | None], None]
+
+CONSISTENCY_LEVELS: Final = frozenset({"", "any", "one", "quorum", "all"})
+MAX_LINES_IN_ERROR: Final = (
+    100  # influxd names every bad line; a body of a million would answer 100 MB
+)
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One body to be stored.
+
+    Attributes:
+        body: Line protocol as the client sent it.
+        coding: Its Content-Encoding.
+        database: Must exist.
+        retention_policy: "" is the default one.
+        precision: The unit of the timestamps, "" is ns.
+        consistency: Checked after parsing, as influxd does, and without effect.
+    """
+
+    body: bytes
+    database: str
+    retention_policy: str = ""
+    precision: str = ""
+    coding: str = ""
+    consistency: str = ""
+
+
+class Writer:
+    """Takes writes from any thread, in order, and answers each when it is durable."""
+
+    def __init__(self, catalog: Catalog, settings: Settings, metrics: Metrics) -> None:
+        """Start the thread."""
+        self._catalog = catalog
+        self._settings = settings
+        self._metrics = metrics
+        self._parser = Parser()
+        self._queue: queue.SimpleQueue[tuple[Write, Done] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+        self._thread.start()
+
+    def submit(self, write: Write, done: Done) -> None:
+        """Store a body; `done` hears, in another thread, None or why not all of it was stored.
+
+        Raises:
+            Overloaded: Too many writes wait.
+        """
+        if self._queue.qsize() >= self._settings.max_queued_writes:
+            raise Overloaded("request throttled, queue full")
+        self._queue.put((write, done))
+
+    @property
+    def waiting(self) -> int:
+        """How many writes wait for the thread."""
+        return self._queue.qsize()
+
+    def close(self) -> None:
+        """Finish what was submitted, then stop."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (item := self._queue.get()) is not None:
+            write, done = item
+            try:
+                self._store(write, _Acknowledgement(done))
+            except Exception as exc:  # noqa: BLE001 - whatever it is, it is the answer to this request
+                done(exc)
+            del item, write, done  # not kept while waiting for the next
+
+    def _store(self, write: Write, acknowledgement: _Acknowledgement) -> None:
+        body = inflate(
+            write.body,
+            write.coding,
+            self._settings.max_inflated_bytes,
+            self._settings.max_inflate_ratio,
+        )
+        now_ns = time.time_ns()
+        try:
+            parsed = self._parser.parse(body, precision=write.precision, now_ns=now_ns)
+        except ValueError as exc:  # an unknown precision
+            raise BadRequest(str(exc)) from exc
+        if not len(parsed.batch) and not parsed.rejected:
+            acknowledgement.answer(BadRequest(_line_errors(parsed)) if parsed.errors else None)
+            return
+        if write.consistency not in CONSISTENCY_LEVELS:
+            raise BadRequest("invalid consistency level")
+        policy = self._catalog.database(write.database).policy(write.retention_policy)
+        storage = self._catalog.storage(write.database, policy.name)
+        batch, n_expired = _within_retention(parsed.batch, policy.duration_ns, now_ns)
+        result = storage.append_batch(batch, acknowledgement.durable)
+        refusal = _partial_write(parsed, (*result.rejected, *parsed.rejected), n_expired)
+        acknowledgement.stored(refusal)
+        dropped = len(parsed.batch) - result.stored + parsed.bad_lines
+        self._metrics.count(write_points=result.stored, write_points_dropped=dropped)
+
+
+class _Acknowledgement:
+    """Calls `done` once the engine has answered (`stored`) and the points are on disk (`durable`).
+
+    The two come from two threads in any order.
+    """
+
+    __slots__ = ("_done", "_error", "_lock", "_open")
+
+    def __init__(self, done: Done) -> None:
+        self._done = done
+        self._lock = threading.Lock()
+        self._open = 2
+        self._error: Exception | None = None
+
+    def answer(self, refusal: Exception | None) -> None:
+        """Nothing was given to the engine."""
+        self._done(refusal)
+
+    def stored(self, refusal: Exception | None) -> None:
+        self._arrived(refusal, is_decisive=False)
+
+    def durable(self, error: Exception | None) -> None:
+        self._arrived(error, is_decisive=True)
+
+    def _arrived(self, error: Exception | None, *, is_decisive: bool) -> None:
+        with self._lock:
+            if error is not None and (is_decisive or self._error is None):
+                self._error = error
+            self._open -= 1
+            if self._open:
+                return
+        self._done(self._error)
+
+
+def _within_retention(batch: PointBatch, duration_ns: int, now_ns: int) -> tuple[PointBatch, int]:
+    """Return the points that are young enough, and how many were not; a duration of 0 keeps all."""
+    if not duration_ns:
+        return batch, 0
+    keep = batch.times >= now_ns - duration_ns
+    n_expired = len(batch) - int(keep.sum())
+    return (batch.take(keep), n_expired) if n_expired else (batch, 0)
+
+
+def _partial_write(
+    parsed: Parsed, rejected: tuple[Rejection, ...], n_expired: int
+) -> BadRequest | None:
+    """Return the refusal of what was not stored, in influxd's words; None when all was stored.
+
+    influxd gives one reason: the first of the engine, else the retention policy, else the lines it
+    could not parse.
+    """
+    dropped = n_expired + sum(rejection.points for rejection in rejected)
+    if dropped:
+        reason = rejected[0].reason if rejected else "points beyond retention policy"
+        return BadRequest(f"partial write: {reason} dropped={dropped}")
+    if parsed.errors:
+        return BadRequest(f"partial write: {_line_errors(parsed)} dropped=0")
+    return None
+
+
+def _line_errors(parsed: Parsed) -> str:
+    named = parsed.errors[:MAX_LINES_IN_ERROR]
+    texts = [str(error) for error in named]
+    if parsed.bad_lines > len(named):
+        texts.append(f"and {parsed.bad_lines - len(named)} more lines")
+    return "\n".join(texts)
