@@ -49,8 +49,8 @@ def influxd_path() -> str | None:
 
 
 @contextmanager
-def running_influxd(directory: Path | None = None) -> Iterator[str]:
-    """Run an influxd of its own and give its URL; end it afterwards.
+def running_influxd(directory: Path | None = None) -> Iterator[tuple[str, int]]:
+    """Run an influxd of its own and give its URL and process id; end it afterwards.
 
     Args:
         directory: Where its data lie; a temporary directory, removed afterwards, unless given.
@@ -59,8 +59,8 @@ def running_influxd(directory: Path | None = None) -> Iterator[str]:
         OracleError: influxd is not installed, or did not answer within 30 s.
     """
     if directory is not None:
-        with _started(directory) as url:
-            yield url
+        with _started(directory) as found:
+            yield found
         return
     with (
         tempfile.TemporaryDirectory(prefix="influxd-") as temporary,
@@ -70,7 +70,7 @@ def running_influxd(directory: Path | None = None) -> Iterator[str]:
 
 
 @contextmanager
-def _started(directory: Path) -> Iterator[str]:
+def _started(directory: Path) -> Iterator[tuple[str, int]]:
     program = influxd_path()
     if program is None:
         raise OracleError(f"{PROGRAM} is not installed")
@@ -84,7 +84,7 @@ def _started(directory: Path) -> Iterator[str]:
         )
     try:
         _wait_until_ready(http_port, process, log)
-        yield f"http://127.0.0.1:{http_port}"
+        yield f"http://127.0.0.1:{http_port}", process.pid
     finally:
         process.terminate()
         try:

@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("files", nargs="*", type=Path)
     arguments = parser.parse_args()
     with ExitStack() as stack:
-        url = arguments.url or stack.enter_context(running_influxd())
+        url = arguments.url or stack.enter_context(running_influxd())[0]
         client = stack.enter_context(Client(url))
         for path in arguments.files or case_paths():
             before = read_cases(path)
