@@ -249,9 +249,9 @@ class _Frame:
 
     def _within(self, valid: Bools, *, is_inner: bool) -> Bools:
         """Return the windows of each group: all of the range, or from its first point on."""
-        within: Bools = np.broadcast_to(valid.any(axis=1)[:, None], valid.shape).copy()
-        if not is_inner:
-            within &= self.in_range[::-1] if self._descending else self.in_range
+        in_range = self.in_range[::-1] if self._descending else self.in_range
+        every = np.ones_like(in_range) if is_inner else in_range
+        within: Bools = np.outer(valid.any(axis=1), every)
         if not self.made.shape.bounds.has_start:
             way = slice(None, None, -1 if self._descending else 1)
             begun: Bools = np.maximum.accumulate(valid[:, way], axis=1)
