@@ -1,0 +1,49 @@
+"""Segments written to a temporary directory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+
+from tinyflux.columnar.base import SeriesSet
+from tinyflux.columnar.chunks import ChunkCache
+from tinyflux.columnar.scan import Run
+from tinyflux.columnar.segment import Segment, SegmentInfo, write_segment
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class MakeSegment(Protocol):
+    def __call__(
+        self,
+        run: Run,
+        series: SeriesSet | None = None,
+        *,
+        group_rows: int = 8,
+        cache: ChunkCache | None = None,
+    ) -> Segment: ...
+
+
+@pytest.fixture
+def make_segment(tmp_path: Path) -> MakeSegment:
+    """Return a function that writes a run and opens the segment."""
+    made: list[Path] = []
+
+    def make(
+        run: Run,
+        series: SeriesSet | None = None,
+        *,
+        group_rows: int = 8,
+        cache: ChunkCache | None = None,
+    ) -> Segment:
+        path = tmp_path / f"{len(made)}.parquet"
+        made.append(path)
+        if series is None:
+            series = SeriesSet("m", run.ids, {})
+        size, crc = write_segment(path, run, series, group_rows)
+        info = SegmentInfo(len(made), "m", 0, 0, len(run), run.first_ns, run.last_ns, size, crc)
+        return Segment(path, info, ChunkCache() if cache is None else cache)
+
+    return make

@@ -1,0 +1,78 @@
+"""A cache of decoded chunks: the columns of row groups of segments, least recently used out first.
+
+One cache serves all segments of a store, so that its bound in bytes is the bound of the store.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from tinyflux.columnar.base import FieldColumn
+
+DEFAULT_CHUNK_BYTES: Final = 256 << 20
+
+ChunkKey: TypeAlias = "tuple[Hashable, int, str]"  # segment, row group, column
+
+
+class ChunkCache:
+    """Decoded chunks by segment, row group and column name. Safe to use from many threads.
+
+    Args:
+        max_bytes: How much to keep; a chunk larger than an eighth of it is not kept.
+    """
+
+    def __init__(self, max_bytes: int = DEFAULT_CHUNK_BYTES) -> None:
+        self.max_bytes = max_bytes
+        self.n_bytes = 0
+        self._chunks: OrderedDict[ChunkKey, tuple[FieldColumn, int]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._chunks)
+
+    def get(self, key: ChunkKey) -> FieldColumn | None:
+        """Return a chunk, or None when it is not here."""
+        with self._lock:
+            found = self._chunks.get(key)
+            if found is None:
+                return None
+            self._chunks.move_to_end(key)
+            return found[0]
+
+    def put(self, key: ChunkKey, chunk: FieldColumn) -> None:
+        """Keep a chunk, and let go of others as the bound demands."""
+        size = chunk_bytes(chunk)
+        if size * 8 > self.max_bytes:
+            return
+        with self._lock:
+            old = self._chunks.pop(key, None)
+            self.n_bytes += size - (old[1] if old else 0)
+            self._chunks[key] = chunk, size
+            while self.n_bytes > self.max_bytes:
+                _, (_, freed) = self._chunks.popitem(last=False)
+                self.n_bytes -= freed
+
+    def forget(self, segment: Hashable) -> None:
+        """Let go of all chunks of a segment."""
+        with self._lock:
+            for key in [key for key in self._chunks if key[0] == segment]:
+                self.n_bytes -= self._chunks.pop(key)[1]
+
+
+def chunk_bytes(chunk: FieldColumn) -> int:
+    """Return about how much memory a decoded chunk takes."""
+    size = int(chunk.values.nbytes) + 200
+    for flags in (chunk.valid, chunk.none):
+        size += 0 if flags is None else int(flags.nbytes)
+    if chunk.values.dtype == np.object_:
+        distinct = {id(text): text for text in chunk.values.tolist()}
+        size += sum(map(sys.getsizeof, distinct.values()))
+    return size

@@ -1,0 +1,586 @@
+"""Segments: immutable Parquet files, each with rows of one measurement and one shard.
+
+The only module that knows pyarrow, which is imported on the first write or cold read, because it is
+large. The files are plain Parquet (see FORMAT.md): pandas, DuckDB and Polars read them as they are.
+What Parquet has no place for is one JSON text in the file's key-value metadata: which column holds
+which tag or field, and the run table, which says which rows belong to which series id. So a read
+touches the footer, the time column and the asked fields of the row groups it needs, never a tag.
+
+Damage is found by the checksum of the footer, which the manifest holds, and by Parquet's checksums
+of the pages; both end in CorruptionError, never in missing rows.
+"""
+
+from __future__ import annotations
+
+import base64
+import threading
+import weakref
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import orjson
+
+from tinyflux.batch import FieldType
+from tinyflux.columnar.base import FieldColumn
+from tinyflux.columnar.scan import Run, concat, empty_run, search
+from tinyflux.errors import CorruptionError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from tinyflux.batch import Bools, Int64s
+    from tinyflux.columnar.base import SeriesSet, TagColumn
+    from tinyflux.columnar.chunks import ChunkCache
+
+ROW_GROUP_ROWS: Final = 32_768
+METADATA_KEY: Final = b"tinyflux"
+FORMAT_VERSION: Final = 1
+
+_TIME: Final = "time"
+_MAGIC: Final = b"PAR1"
+_TAIL: Final = 8  # the length of the footer, and the magic
+_THREADED_ROWS: Final = 250_000  # from here on decoding columns side by side pays
+_SAMPLE_ROWS: Final = 16_384  # on which encodings are tried
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentInfo:
+    """What the manifest knows of a segment.
+
+    Attributes:
+        number: Names the segment in its store, ascending in time of creation, never used again.
+        measurement: Its measurement.
+        shard_ns: The first time of its shard.
+        order: Its place among the segments of its measurement and shard: greater is newer.
+        rows: How many rows it has.
+        first_ns: Its smallest time.
+        last_ns: Its greatest time.
+        size_bytes: The size of the file.
+        footer_crc: CRC-32 of the Parquet footer with its length and magic.
+    """
+
+    number: int
+    measurement: str
+    shard_ns: int
+    order: int
+    rows: int
+    first_ns: int
+    last_ns: int
+    size_bytes: int
+    footer_crc: int
+
+
+def write_segment(
+    path: Path, run: Run, series: SeriesSet, row_group_rows: int = ROW_GROUP_ROWS
+) -> tuple[int, int]:
+    """Write a run as a Parquet file. The caller makes it durable.
+
+    Args:
+        path: A new file.
+        run: At least one row.
+        series: The series of the run, with all their tags; it may hold others too.
+        row_group_rows: Rows of a row group: what a read has to decode at least.
+
+    Returns:
+        size_bytes, footer_crc: as in `SegmentInfo`.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if len(series) != len(run.ids):
+        series = series.take(np.searchsorted(series.ids, run.ids))
+    names = _Names(run.columns)
+    arrays: dict[str, Any] = {_TIME: pa.array(run.times).cast(pa.timestamp("ns", "UTC"))}
+    for key, tag in series.columns.items():
+        if (tag.codes >= 0).any():
+            arrays[names.tag(key)] = _tag_array(tag, run)
+    for key, column in run.columns.items():
+        arrays[names.field(key)] = _field_array(column)
+        if column.none is not None:
+            arrays[names.none(key)] = pa.array(column.none)
+    dictionary, encodings = _encodings(arrays, names)
+    document = {
+        "format": FORMAT_VERSION,
+        "measurement": series.measurement,
+        "tags": names.tags,
+        "fields": {
+            key: [names.fields[key], int(column.type), names.nones.get(key)]
+            for key, column in run.columns.items()
+        },
+        "row_group_rows": row_group_rows,
+        "runs": _pack_runs(run),
+    }
+    table = pa.table(arrays).replace_schema_metadata({METADATA_KEY: orjson.dumps(document)})
+    pq.write_table(
+        table,
+        str(path),
+        row_group_size=row_group_rows,
+        compression="zstd",
+        compression_level=1,
+        use_dictionary=dictionary,
+        column_encoding=encodings,
+        write_statistics=True,
+        write_page_checksum=True,
+    )
+    return path.stat().st_size, _footer_crc(path)
+
+
+class _Names:
+    """The columns of a file: a name that is taken gets `.tag`, `.field` or `.none` behind it."""
+
+    def __init__(self, fields: Iterable[str]) -> None:
+        self._used = {_TIME}
+        self.fields: dict[str, str] = {}
+        for key in fields:  # before the tags: a field keeps its name when a tag has the same
+            self.fields[key] = self._free(key, ".field")
+        self.tags: dict[str, str] = {}
+        self.nones: dict[str, str] = {}
+
+    def _free(self, name: str, suffix: str) -> str:
+        while name in self._used:
+            name += suffix
+        self._used.add(name)
+        return name
+
+    def field(self, key: str) -> str:
+        return self.fields[key]
+
+    def tag(self, key: str) -> str:
+        self.tags[key] = self._free(key, ".tag")
+        return self.tags[key]
+
+    def none(self, key: str) -> str:
+        self.nones[key] = self._free(f"{key}.none", ".none")
+        return self.nones[key]
+
+
+def _tag_array(tag: TagColumn, run: Run) -> Any:  # pyarrow is untyped
+    import pyarrow as pa
+
+    used, codes = np.unique(tag.codes, return_inverse=True)
+    texts = [tag.values[code] if code >= 0 else None for code in used.tolist()]
+    lacks = np.array([text is None for text in texts])[codes]
+    rows = np.repeat(codes.astype(np.int32), np.diff(run.offsets))
+    mask = np.repeat(lacks, np.diff(run.offsets))
+    filled = pa.array([text or "" for text in texts], pa.string())
+    return pa.DictionaryArray.from_arrays(pa.array(rows, mask=mask), filled)
+
+
+def _field_array(column: FieldColumn) -> Any:
+    import pyarrow as pa
+
+    mask = None if column.valid is None else ~column.valid
+    if column.type is FieldType.STRING:
+        values = column.values
+        if mask is not None:  # what is not valid may be anything
+            values = np.where(mask, "", values)
+        return pa.array(values, pa.large_string(), mask=mask, from_pandas=False)
+    return pa.array(column.values, mask=mask, from_pandas=False)
+
+
+def _encodings(arrays: Mapping[str, Any], names: _Names) -> tuple[list[str], dict[str, str]]:
+    """Return which columns are dictionary coded, and the encoding of the others."""
+    import pyarrow as pa
+
+    dictionary = list(names.tags.values())
+    encodings = {_TIME: "DELTA_BINARY_PACKED"}
+    for name in names.fields.values():
+        kind = arrays[name].type
+        if pa.types.is_boolean(kind):
+            continue
+        plain = {"double": "BYTE_STREAM_SPLIT", "int64": "DELTA_BINARY_PACKED"}.get(
+            str(kind), "PLAIN"
+        )
+        if _is_smaller_as_dictionary(arrays[name], plain):
+            dictionary.append(name)
+        else:
+            encodings[name] = plain
+    return dictionary, encodings
+
+
+def _is_smaller_as_dictionary(array: Any, encoding: str) -> bool:
+    """Return whether a dictionary makes a column smaller, tried on rows in its middle.
+
+    Values that repeat win by a dictionary (2.0 against 6.4 bytes a value on floats with few
+    distinct values), noise and counters by the other encodings; no rule of thumb told them apart.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    sample = array.slice(max(0, (len(array) - _SAMPLE_ROWS) // 2), _SAMPLE_ROWS)
+    sizes = []
+    for use_dictionary in (True, False):
+        sink = pa.BufferOutputStream()
+        pq.write_table(
+            pa.table({"a": sample}),
+            sink,
+            compression="zstd",
+            compression_level=1,
+            use_dictionary=use_dictionary,
+            column_encoding=None if use_dictionary else {"a": encoding},
+            write_statistics=False,
+        )
+        sizes.append(sink.getvalue().size)
+    return bool(sizes[0] < sizes[1])
+
+
+def _pack_runs(run: Run) -> str:
+    """Return the run table as text: ids, row counts, first and last time of each series.
+
+    Four arrays of int64, little endian, the ids as differences, one after another, compressed.
+    """
+    starts, ends = run.offsets[:-1], run.offsets[1:] - 1
+    table = np.stack(
+        (
+            np.diff(run.ids, prepend=0),
+            np.diff(run.offsets),
+            run.times[starts],
+            run.times[ends],
+        )
+    ).astype("<i8")
+    return base64.b64encode(zlib.compress(table.tobytes(), 1)).decode("ascii")
+
+
+def _unpack_runs(text: str) -> tuple[Int64s, Int64s, Int64s, Int64s]:
+    """Return ids, offsets, first times and last times."""
+    table = np.frombuffer(zlib.decompress(base64.b64decode(text)), "<i8").reshape(4, -1)
+    offsets = np.zeros(table.shape[1] + 1, np.int64)
+    np.cumsum(table[1], out=offsets[1:])
+    return np.cumsum(table[0]), offsets, table[2].copy(), table[3].copy()
+
+
+def _footer_crc(path: Path) -> int:
+    """Return the checksum of the footer of a Parquet file; CorruptionError when it has none."""
+    with path.open("rb") as file:
+        end = file.seek(0, 2)
+        file.seek(max(0, end - _TAIL))
+        tail = file.read(_TAIL)
+        if len(tail) < _TAIL or tail[4:] != _MAGIC:
+            raise CorruptionError(path, None, "no Parquet footer at the end")
+        length = int.from_bytes(tail[:4], "little") + _TAIL
+        if length > end:
+            raise CorruptionError(path, end - _TAIL, "the footer is longer than the file")
+        file.seek(end - length)
+        return zlib.crc32(file.read(length))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Layout:
+    """What a segment keeps in memory once it was read from: the footer, decoded.
+
+    Attributes:
+        metadata: pyarrow's FileMetaData.
+        fields: Field key to (column, type, column of explicit Nones or None).
+        ids: int64[k], the series, ascending.
+        offsets: int64[k + 1], their rows.
+        firsts: int64[k], the first time of each series.
+        lasts: int64[k], the last one.
+        group_rows: Rows of a row group; the last one may have fewer.
+        group_firsts: int64[r], the smallest time of each row group.
+        group_lasts: int64[r], the greatest one.
+    """
+
+    metadata: Any
+    fields: Mapping[str, tuple[str, FieldType, str | None]]
+    ids: Int64s
+    offsets: Int64s
+    firsts: Int64s
+    lasts: Int64s
+    group_rows: int
+    group_firsts: Int64s
+    group_lasts: Int64s
+
+
+class Segment:
+    """A segment that is read: a source of rows (`scan.Source`).
+
+    Cheap to make: the file is opened by the first read that could find rows in it. May be used by
+    many threads.
+
+    Args:
+        path: The file.
+        info: What the manifest knows of it.
+        cache: Where decoded chunks are kept.
+    """
+
+    def __init__(self, path: Path, info: SegmentInfo, cache: ChunkCache) -> None:
+        self.path = path
+        self.info = info
+        self._cache = cache
+        self._key = object()  # of this segment in the cache
+        self._layout: _Layout | None = None
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return self.info.rows
+
+    def retire(self) -> None:
+        """Delete the file as soon as nobody holds this object any more."""
+        self._cache.forget(self._key)
+        weakref.finalize(self, self.path.unlink, missing_ok=True)
+
+    def series_ids(self) -> Int64s:
+        """Return int64[k], the ids of the series that have rows here, ascending."""
+        return self._open().ids
+
+    def rows(self, ids: Int64s, start_ns: int, end_ns: int) -> Int64s:
+        """Return int64[k], at most how many rows each series has in the closed interval."""
+        counts = np.zeros(len(ids), np.int64)
+        if end_ns >= self.info.first_ns and start_ns <= self.info.last_ns:
+            layout = self._open()
+            at, rows = self._find(layout, ids, start_ns, end_ns)
+            counts[rows] = layout.offsets[at + 1] - layout.offsets[at]
+        return counts
+
+    def read(
+        self, ids: Int64s, start_ns: int, end_ns: int, fields: Sequence[str] | None = None
+    ) -> Run:
+        """Return exactly the rows of these series in the closed interval, with fields that exist.
+
+        Raises:
+            CorruptionError: The file is not what was written.
+        """
+        if end_ns < self.info.first_ns or start_ns > self.info.last_ns:
+            return empty_run()
+        layout = self._open()
+        at, _ = self._find(layout, ids, start_ns, end_ns)
+        if not len(at):
+            return empty_run()
+        low, high = layout.offsets[at], layout.offsets[at + 1]
+        groups, low, high = _needed_groups(layout, low, high, start_ns, end_ns)
+        if not len(groups):
+            return empty_run()
+        names = [name for name in (layout.fields if fields is None else fields)
+                 if name in layout.fields]  # fmt: skip
+        chunks = self._chunks(layout, groups, [_TIME_CHUNK, *names])
+        times: Int64s = chunks.pop(_TIME_CHUNK).values  # type: ignore[assignment]  # always int64
+        if start_ns > self.info.first_ns:
+            low = search(times, low, high, start_ns, "left")
+        if end_ns < self.info.last_ns:
+            high = search(times, low, high, end_ns, "right")
+        return _cut(layout.ids[at], low, high, times, chunks)
+
+    def read_all(self) -> Run:
+        """Return all rows. They do not go through the cache."""
+        layout = self._open()
+        groups = np.arange(len(layout.group_firsts))
+        chunks = self._decode(layout, groups, [_TIME_CHUNK, *layout.fields])
+        joined = {name: _join(parts) for name, parts in chunks.items()}
+        times: Int64s = joined.pop(_TIME_CHUNK).values  # type: ignore[assignment]
+        return Run(layout.ids, layout.offsets, times, joined)
+
+    @staticmethod
+    def _find(layout: _Layout, ids: Int64s, start_ns: int, end_ns: int) -> tuple[Int64s, Int64s]:
+        """Return the series of this segment that can have rows.
+
+        Returns:
+            at, rows: int64[m] each; ids[rows[i]] is layout.ids[at[i]].
+        """
+        at = np.minimum(np.searchsorted(layout.ids, ids), len(layout.ids) - 1)
+        wanted = (
+            (layout.ids[at] == ids) & (layout.firsts[at] <= end_ns) & (layout.lasts[at] >= start_ns)
+        )
+        rows = np.flatnonzero(wanted)
+        return at[rows], rows
+
+    def _open(self) -> _Layout:
+        layout = self._layout
+        if layout is None:
+            with self._lock:
+                layout = self._layout
+                if layout is None:
+                    layout = self._layout = self._read_footer()
+        return layout
+
+    def _read_footer(self) -> _Layout:
+        import pyarrow.parquet as pq
+
+        try:
+            if self.path.stat().st_size != self.info.size_bytes:
+                raise CorruptionError(self.path, None, "the size is not that of the manifest")
+            if _footer_crc(self.path) != self.info.footer_crc:
+                raise CorruptionError(self.path, None, "the checksum of the footer does not match")
+            metadata = pq.read_metadata(str(self.path))
+        except FileNotFoundError as exc:
+            raise CorruptionError(self.path, None, "the file is missing") from exc
+        document = orjson.loads(metadata.metadata[METADATA_KEY])
+        ids, offsets, firsts, lasts = _unpack_runs(document["runs"])
+        bounds = _group_bounds(metadata)
+        return _Layout(
+            metadata,
+            {
+                key: (column, FieldType(kind), none)
+                for key, (column, kind, none) in document["fields"].items()
+            },
+            ids,
+            offsets,
+            firsts,
+            lasts,
+            document["row_group_rows"],
+            bounds[:, 0],
+            bounds[:, 1],
+        )
+
+    def _chunks(
+        self, layout: _Layout, groups: Int64s, names: Sequence[str]
+    ) -> dict[str, FieldColumn]:
+        """Return columns over row groups, one after another, out of the cache or the file."""
+        found: dict[str, dict[int, FieldColumn]] = {name: {} for name in names}
+        missing: dict[int, None] = {}
+        for name in names:
+            for group in groups.tolist():
+                chunk = self._cache.get((self._key, group, name))
+                if chunk is None:
+                    missing[group] = None
+                else:
+                    found[name][group] = chunk
+        if missing:
+            absent = np.array(sorted(missing), np.int64)
+            lacking = [name for name in names if len(found[name]) < len(groups)]
+            for name, parts in self._decode(layout, absent, lacking).items():
+                for group, chunk in zip(absent.tolist(), parts, strict=True):
+                    self._cache.put((self._key, group, name), chunk)
+                    found[name][group] = chunk
+        return {name: _join([found[name][g] for g in groups.tolist()]) for name in names}
+
+    def _decode(
+        self, layout: _Layout, groups: Int64s, names: Sequence[str]
+    ) -> dict[str, list[FieldColumn]]:
+        """Return the chunks of columns, one for each row group, from the file."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        columns, strings = [], []
+        for name in names:
+            column, kind, none = _TIME_FIELD if name == _TIME_CHUNK else layout.fields[name]
+            columns += [column] if none is None else [column, none]
+            strings += [column] if kind is FieldType.STRING else []
+        counts = [layout.metadata.row_group(group).num_rows for group in groups.tolist()]
+        try:
+            with pq.ParquetFile(
+                str(self.path),
+                metadata=layout.metadata,
+                read_dictionary=strings,
+                page_checksum_verification=True,
+            ) as file:
+                table = file.read_row_groups(
+                    groups.tolist(), columns=columns, use_threads=sum(counts) > _THREADED_ROWS
+                )
+        except (pa.ArrowException, OSError) as exc:
+            raise CorruptionError(self.path, None, str(exc)) from exc
+        if table.num_rows != sum(counts):
+            raise CorruptionError(self.path, None, "rows are missing")
+        chunks: dict[str, list[FieldColumn]] = {}
+        for name in names:
+            column, kind, none = _TIME_FIELD if name == _TIME_CHUNK else layout.fields[name]
+            whole = _column_from_arrow(
+                table.column(column), kind, None if none is None else table.column(none)
+            )
+            chunks[name] = _split(whole, counts)
+        return chunks
+
+
+# The time column among the chunks: no field has this name, because fields have their own.
+_TIME_CHUNK: Final = "\0time"
+_TIME_FIELD: Final = (_TIME, FieldType.INTEGER, None)
+
+
+def _group_bounds(metadata: Any) -> Int64s:
+    """Return int64[r, 2], the smallest and the greatest time of each row group."""
+    bounds = np.empty((metadata.num_row_groups, 2), np.int64)
+    for group in range(len(bounds)):
+        statistics = metadata.row_group(group).column(0).statistics
+        bounds[group] = statistics.min_raw, statistics.max_raw
+    return bounds
+
+
+def _needed_groups(
+    layout: _Layout, low: Int64s, high: Int64s, start_ns: int, end_ns: int
+) -> tuple[Int64s, Int64s, Int64s]:
+    """Return the row groups that can hold wanted rows, and the rows counted within these alone."""
+    size, n_groups = layout.group_rows, len(layout.group_firsts)
+    changes = np.zeros(n_groups + 1, np.int64)
+    np.add.at(changes, low // size, 1)
+    np.add.at(changes, (high - 1) // size + 1, -1)
+    needed = np.cumsum(changes)[:-1] > 0
+    needed &= (layout.group_firsts <= end_ns) & (layout.group_lasts >= start_ns)
+    groups = np.flatnonzero(needed)
+    before = np.zeros(n_groups + 1, np.int64)  # rows of needed groups before each group
+    np.cumsum(needed * size, out=before[1:])
+    kept = np.append(needed, False)
+    low = before[low // size] + np.where(kept[low // size], low % size, 0)
+    high = before[high // size] + np.where(kept[high // size], high % size, 0)
+    return groups, low, high
+
+
+def _cut(
+    ids: Int64s, low: Int64s, high: Int64s, times: Int64s, columns: Mapping[str, FieldColumn]
+) -> Run:
+    """Return the rows low[i]:high[i] of series ids[i] as a run."""
+    some = high > low
+    if not some.all():
+        ids, low, high = ids[some], low[some], high[some]
+    if not len(ids):
+        return empty_run()
+    lengths = high - low
+    offsets = np.zeros(len(ids) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    if np.array_equal(low[1:], high[:-1]):
+        if offsets[-1] == len(times):
+            return Run(ids, offsets, times, columns)
+        rows: Int64s | slice = slice(int(low[0]), int(high[-1]))
+    else:
+        rows = np.repeat(low - offsets[:-1], lengths) + np.arange(offsets[-1])
+    return Run(ids, offsets, times[rows], {name: c.take(rows) for name, c in columns.items()})
+
+
+def _join(chunks: Sequence[FieldColumn]) -> FieldColumn:
+    return chunks[0] if len(chunks) == 1 else concat(chunks, [len(c.values) for c in chunks])
+
+
+def _split(column: FieldColumn, counts: Sequence[int]) -> list[FieldColumn]:
+    """Return a column in pieces that own their memory, so that each can be let go alone."""
+    if len(counts) == 1:
+        return [column]
+    ends = np.cumsum(counts).tolist()
+    rows = [np.arange(end - n, end) for n, end in zip(counts, ends, strict=True)]
+    return [column.take(part) for part in rows]
+
+
+def _column_from_arrow(data: Any, kind: FieldType, none: Any) -> FieldColumn:
+    """Return a column of a table as a field column."""
+    import pyarrow as pa
+
+    array = data.combine_chunks()
+    if isinstance(array, pa.ChunkedArray):
+        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], data.type)
+    valid = _flags(array.is_valid()) if array.null_count else None
+    nones = None if none is None else _flags(none.combine_chunks())
+    if kind is FieldType.STRING:
+        values = _strings(array, valid)
+    elif pa.types.is_timestamp(array.type):
+        values = array.view(pa.int64()).to_numpy()
+    elif pa.types.is_boolean(array.type):
+        values = _flags(array.fill_null(False) if array.null_count else array)
+    else:
+        values = (array.fill_null(0) if array.null_count else array).to_numpy()
+    if kind is FieldType.NONE:
+        valid = np.zeros(len(values), np.bool_)
+    return FieldColumn(kind, values, valid, nones)
+
+
+def _flags(array: Any) -> Bools:
+    flags: Bools = array.to_numpy(zero_copy_only=False)
+    return flags
+
+
+def _strings(array: Any, valid: Bools | None) -> Any:
+    """Return object[n]; equal strings are one object."""
+    texts = np.array([*array.dictionary.to_pylist(), ""], np.object_)
+    indices = array.indices
+    if valid is not None:
+        indices = indices.fill_null(len(texts) - 1)
+    return texts[indices.to_numpy(zero_copy_only=False)]
