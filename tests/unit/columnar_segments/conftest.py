@@ -8,11 +8,12 @@ import pytest
 
 from tinyflux.columnar.base import SeriesSet
 from tinyflux.columnar.chunks import ChunkCache
-from tinyflux.columnar.scan import Run
 from tinyflux.columnar.segment import Segment, SegmentInfo, write_segment
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tinyflux.columnar.scan import Run
 
 
 class MakeSegment(Protocol):
