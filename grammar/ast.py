@@ -111,7 +111,13 @@ class ParenExpr:
 
 
 Literal: TypeAlias = (
-    IntegerLiteral | NumberLiteral | StringLiteral | BooleanLiteral | DurationLiteral | RegexLiteral | BoundParameter
+    IntegerLiteral
+    | NumberLiteral
+    | StringLiteral
+    | BooleanLiteral
+    | DurationLiteral
+    | RegexLiteral
+    | BoundParameter
 )
 Expr: TypeAlias = Literal | Wildcard | VarRef | Distinct | Call | BinaryExpr | ParenExpr
 
