@@ -1,17 +1,14 @@
-"""The contract between a columnar storage and everything that asks it: requests, answers, and the
-two ABCs.
+"""The contract between a columnar storage and everything that asks it.
 
 `Reader` is what can be asked, of a storage or of a snapshot of it. `ColumnarStorage` adds what can
-be done. Requests and
-answers are arrays: int64 nanoseconds, typed columns, no Point objects. A second implementation, on
-a distributed engine, fits behind these few methods; `tinyflux.columnar.aggregate` is the default
-`aggregate` for all of them.
+be done. Requests and answers are arrays: int64 nanoseconds, typed columns, no Point objects. A
+second implementation, on a distributed engine, fits behind these few methods;
+`tinyflux.columnar.aggregate` is the default `aggregate` for all of them.
 
 A cut that differs from a per-series iterator: `scan` yields Frames of *many* series, sorted by
 (series, time), because a Python step per series costs more than the arithmetic on its rows once
-there are hundreds of series. Frames come in
-partitions: no (series, time) occurs in two frames, and for one series the frames come in ascending
-time order.
+there are hundreds of series. Frames come in partitions: no (series, time) occurs in two frames, and
+for one series the frames come in ascending time order.
 """
 
 from __future__ import annotations
@@ -177,7 +174,7 @@ class ScanRequest:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One function over one field: `percentile(usage, 95)` is Call("percentile", "usage", (95,))."""
+    """A function over a field: `percentile(usage, 95)` is Call("percentile", "usage", (95,))."""
 
     function: str
     field: str
@@ -304,9 +301,7 @@ class Reader(ABC):
 
     @abstractmethod
     def field_keys(self, measurement: str) -> dict[str, FieldType]:
-        """Return the fields of a measurement with their types, sorted by key; {} when unknown. From
-        the index.
-        """
+        """Return field keys with their types, sorted by key; {} when unknown. From the index."""
 
     @abstractmethod
     def tag_keys(self, measurement: str) -> list[str]:
@@ -364,6 +359,7 @@ class ColumnarStorage(Storage, Reader):
     def delete(self, request: DeleteRequest) -> int:
         """Delete points, durably. Returns how many series had points removed or might have had."""
 
+    @abstractmethod
     def rewrite(
         self,
         requests: Sequence[ScanRequest],
@@ -387,7 +383,6 @@ class ColumnarStorage(Storage, Reader):
         Raises:
             FieldTypeConflict: A new point's value has another type than its field; nothing is done.
         """
-        raise NotImplementedError  # abstract as soon as ParquetStorage has it
 
     @abstractmethod
     def drop_measurement(self, measurement: str) -> bool:

@@ -114,7 +114,7 @@ def _all_leaves(queries: Iterable[Query]) -> Iterator[SimpleQuery]:
 
 
 def _asks_python(query: Query) -> bool:
-    """Return whether a query calls Python for each row: those go last, on the rows that are left."""
+    """Return whether a query calls Python for each row: those go last, on what is left."""
     return any(
         leaf.point_attr in ("_fields", "_time") and not _is_columnar(leaf)
         for leaf in _all_leaves((query,))
@@ -142,9 +142,7 @@ def matching_series(queries: Iterable[Query], series: SeriesSet) -> SeriesSet:
 
 
 def series_masks(query: Query, series: SeriesSet) -> tuple[Bools, Bools]:
-    """Return (bool[k], bool[k]): the series for which a query can be true, and those for which it
-    can be false.
-    """
+    """Return two masks bool[k]: series for which a query can be true; can be false."""
     if isinstance(query, SimpleQuery):
         if query.operator == "noop":
             return np.ones(len(series), np.bool_), np.zeros(len(series), np.bool_)
@@ -260,9 +258,7 @@ def _ask(leaf: SimpleQuery, key: str, value: FieldValue) -> bool:
 
 
 def _match_column(leaf: SimpleQuery, key: str, column: FieldColumn) -> Bools | None:
-    """Return bool[n] for a comparison or `exists` of a whole column; None when it must be done one
-    by one.
-    """
+    """Return bool[n] for a comparison or `exists`; None when values must be asked one by one."""
     if column.type is FieldType.BOOLEAN:
         mask = np.where(column.values, _ask(leaf, key, True), _ask(leaf, key, False))
     elif leaf.operator == "exists":
@@ -340,9 +336,7 @@ def _compare_floats_with_int(values: np.ndarray, op: str, rhs: int) -> Bools:
 def _match_one_by_one(
     leaf: SimpleQuery, key: str, column: FieldColumn, live: Bools | None
 ) -> Bools:
-    """Return bool[n]; the leaf is asked for each value in the live rows, once for each distinct
-    text.
-    """
+    """Return bool[n]; the leaf is asked for the values in live rows, for equal texts once."""
     n = len(column.values)
     rows = _rows(n, live)
     places, values = present_values(column, rows)
@@ -384,7 +378,7 @@ def _microsecond(time: datetime) -> tuple[int, int]:
 
 
 def _time_bounds(query: Query) -> tuple[int, int]:
-    """Return a closed time interval (ns) that holds every match; (MIN, MAX) where nothing is known."""
+    """Return a closed time interval (ns) that holds every match."""
     everything = MIN_TIME_NS, MAX_TIME_NS
     if isinstance(query, SimpleQuery):
         is_time = query.point_attr == "_time" and _is_columnar(query)

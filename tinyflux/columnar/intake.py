@@ -19,12 +19,13 @@ import numpy as np
 from tinyflux.batch import FieldType, PointBatch, parse_series_key
 from tinyflux.columnar.base import Rejection
 from tinyflux.columnar.memtable import Block, Shape
+from tinyflux.errors import FieldTypeConflict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from tinyflux.batch import FieldLayout, Int64s
-    from tinyflux.columnar.series import MeasurementIndex, SeriesIndex
+    from tinyflux.batch import FieldLayout, Int32s, Int64s
+    from tinyflux.columnar.series import SeriesIndex
 
 # Up to this many pairs of measurement and layout, a table of them beats sorting the rows.
 _PAIR_TABLE_SIZE: Final = 1 << 16
@@ -58,22 +59,21 @@ class Intake:
         self._promotes = not overwrite
         self._known: dict[Shape, int] = {}
 
-    def take(self, batch: PointBatch) -> Accepted:
-        """Return the points of a batch whose field types agree. New series and fields are in the
-        index afterwards.
+    def take(self, batch: PointBatch, *, strict: bool = False) -> Accepted:
+        """Return the points of a batch whose field types agree.
+
+        New series and fields are in the index afterwards.
+
+        Args:
+            batch: The points.
+            strict: Take all points or none.
+
+        Raises:
+            FieldTypeConflict: Strict, and a point was refused; the index is as it was.
         """
         key_ids = self._index.lookup(batch.keys)
-        key_measurements = self._measurements(batch, key_ids)
-        pairs, numbers = _pairs(batch, key_measurements)
-        shape_of_pair = np.full(len(numbers), -1, np.int32)
-        reasons: Counter[str] = Counter()
-        for pair in _in_order_of_first(pairs, len(numbers)):
-            measurement, layout_row = divmod(int(numbers[pair]), len(batch.layouts))
-            shape = self._shape(measurement, batch.layouts[layout_row])
-            if isinstance(shape, int):
-                shape_of_pair[pair] = shape
-            else:
-                reasons[shape] += int((pairs == pair).sum())
+        pairs, numbers = _pairs(batch, self._measurements(batch, key_ids))
+        shape_of_pair, reasons = self._shapes(batch, pairs, numbers, strict=strict)
         shapes = shape_of_pair[pairs]
         if reasons:
             accepted = shapes >= 0
@@ -92,10 +92,8 @@ class Intake:
             numbers[row] = self._index.open_measurement(name).number
         return numbers
 
-    def _ids(self, batch: PointBatch, key_ids: list[int]) -> np.ndarray:
-        """Return int32[n], the series id of each point. Series that have no point in the batch are
-        not made.
-        """
+    def _ids(self, batch: PointBatch, key_ids: list[int]) -> Int32s:
+        """Return int32[n], the series id of each point. Only series that have a point are made."""
         ids = np.array(key_ids, np.int32)
         unknown = np.flatnonzero(ids < 0)
         if len(unknown):
@@ -105,38 +103,52 @@ class Intake:
                 ids[row] = self._index.add(batch.keys[row])
         return ids[batch.key_rows]
 
-    def _shape(self, measurement: int, layout: FieldLayout) -> int | str:
-        """Return the number of a shape, or why its points cannot be stored."""
-        shape = Shape(measurement, layout)
-        known = self._known.get(shape)
-        if known is not None:
-            return known
-        index = self._index.measurement(measurement)
-        reason = self._learn(index, layout)
-        if reason is not None:
-            return reason
-        self._known[shape] = len(self.shapes)
-        self.shapes.append(shape)
-        return len(self.shapes) - 1
+    def _shapes(
+        self, batch: PointBatch, pairs: Int64s, numbers: Int64s, *, strict: bool
+    ) -> tuple[Int32s, Counter[str]]:
+        """Return the shape of each pair (int32[p], -1 when refused) and the reasons with points."""
+        shape_of_pair = np.full(len(numbers), -1, np.int32)
+        reasons: Counter[str] = Counter()
+        fields: dict[int, Mapping[str, FieldType]] = {}  # the types that measurements get
+        new: dict[Shape, int] = {}
+        for pair in _in_order_of_first(pairs, len(numbers)):
+            number, layout_row = divmod(int(numbers[pair]), len(batch.layouts))
+            shape = Shape(number, batch.layouts[layout_row])
+            known = self._known.get(shape)
+            if known is None:
+                index = self._index.measurement(number)
+                joined = self._join(index.name, fields.get(number, index.fields), shape.layout)
+                if isinstance(joined, str):
+                    reasons[joined] += int((pairs == pair).sum())
+                    continue
+                fields[number] = joined
+                known = new.setdefault(shape, len(self.shapes) + len(new))
+            shape_of_pair[pair] = known
+        if strict and reasons:
+            raise FieldTypeConflict(next(iter(reasons)))
+        for number, types in fields.items():
+            if types != self._index.measurement(number).fields:
+                self._index.set_fields(number, types)
+        self.shapes += new
+        self._known |= new
+        return shape_of_pair, reasons
 
-    def _learn(self, index: MeasurementIndex, layout: FieldLayout) -> str | None:
-        """Add the fields of a layout to a measurement; return why not when a type disagrees (then
-        nothing is added).
-        """
-        fields = dict(index.fields)
+    def _join(
+        self, measurement: str, fields: Mapping[str, FieldType], layout: FieldLayout
+    ) -> Mapping[str, FieldType] | str:
+        """Return the field types with those of a layout added, or why that cannot be."""
+        joined = dict(fields)
         for name, kind in layout:
-            old = fields.get(name, FieldType.NONE)
+            old = joined.get(name, FieldType.NONE)
             if old is kind or kind is FieldType.NONE:
-                fields.setdefault(name, kind)
+                joined.setdefault(name, kind)
             elif old is FieldType.NONE:
-                fields[name] = kind
+                joined[name] = kind
             elif self._promotes and {old, kind} == _NUMBERS:
-                fields[name] = FieldType.FLOAT
+                joined[name] = FieldType.FLOAT
             else:
-                return conflict(index.name, name, kind, old)
-        if fields != index.fields:
-            self._index.set_fields(index.number, fields)
-        return None
+                return conflict(measurement, name, kind, old)
+        return joined
 
     def forget(self, measurement: int) -> None:
         """Forget what was learnt about a measurement that is gone."""
@@ -186,7 +198,42 @@ def _in_order_of_first(pairs: Int64s, size: int) -> list[int]:
 
 
 def _own(array: Int64s) -> Int64s:
-    """Return the array itself when it owns its memory, else a copy: a view would keep the whole
-    request alive.
-    """
+    """Return an array that owns its memory: a view would keep the whole request alive."""
     return array if array.flags.owndata else array.copy()
+
+
+def join(batches: Sequence[PointBatch]) -> PointBatch:
+    """Return several batches one after another as one."""
+    keys: dict[bytes, int] = {}
+    layouts: dict[FieldLayout, int] = {}
+    strings: list[str] = []
+    key_rows, layout_rows, values = [], [], []
+    for batch in batches:
+        key_of = np.array([keys.setdefault(key, len(keys)) for key in batch.keys], np.int32)
+        layout_of = np.array([layouts.setdefault(x, len(layouts)) for x in batch.layouts], np.int32)
+        key_rows.append(key_of[batch.key_rows])
+        layout_rows.append(layout_of[batch.layout_rows])
+        values.append(_shifted(batch, len(strings)))
+        strings += batch.strings
+    return PointBatch(
+        list(keys),
+        np.concatenate([np.zeros(0, np.int32), *key_rows]),
+        np.concatenate([np.zeros(0, np.int64), *(batch.times for batch in batches)]),
+        list(layouts),
+        np.concatenate([np.zeros(0, np.int32), *layout_rows]),
+        np.concatenate([np.zeros(0, np.int64), *values]),
+        strings,
+    )
+
+
+def _shifted(batch: PointBatch, shift: int) -> Int64s:
+    """Return the slots of a batch with the numbers of strings counted on from shift."""
+    if not shift or not batch.strings:
+        return batch.values
+    values = batch.values.copy()
+    starts = batch.offsets()[:-1]
+    for row, layout in enumerate(batch.layouts):
+        for slot, (_, kind) in enumerate(layout):
+            if kind is FieldType.STRING:
+                values[starts[batch.layout_rows == row] + slot] += shift
+    return values

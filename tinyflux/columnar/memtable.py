@@ -27,7 +27,7 @@ import numpy as np
 
 from tinyflux.batch import FieldType
 from tinyflux.columnar.base import FieldColumn
-from tinyflux.columnar.scan import Run, arrange, concat, merge_runs
+from tinyflux.columnar.scan import Run, arrange, concat, empty_run, merge_runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -97,9 +97,7 @@ class Piece:
 
 
 class Table:
-    """The rows of one measurement: sorted runs, and pieces that nobody has asked for yet. Content
-    never changes.
-    """
+    """The rows of one measurement: sorted runs, and pieces nobody has asked for. Never changes."""
 
     __slots__ = ("_pieces", "_runs")
 
@@ -114,7 +112,7 @@ class Table:
         return Table(self._runs, (*self._pieces, *pieces))
 
     def runs(self, *, overwrite: bool) -> tuple[Run, ...]:
-        """Return the rows as sorted runs, oldest first. The caller holds the lock of the memtable."""
+        """Return the rows as sorted runs, oldest first. The caller holds the group lock."""
         if self._pieces:
             runs = [*self._runs, _sort(self._pieces, overwrite=overwrite)]
             while len(runs) > 1 and len(runs[-2]) <= _MERGE_RATIO * len(runs[-1]):
@@ -214,8 +212,7 @@ class Memtable:
         return grown
 
     def rewrite(self, measurements: Iterable[int], change: Callable[[Run], Run]) -> None:
-        """Replace the rows of measurements, as a delete does. Views keep what they had. Belongs to
-        the writer.
+        """Replace the rows of measurements, as a delete does. Views keep what they had.
 
         Args:
             measurements: Their numbers.
@@ -233,6 +230,10 @@ class Memtable:
                         tables[number] = Table(runs)
             with self._state_lock:
                 self._state = _State(tables, self._state.blocks)
+
+    def drop(self, measurement: int) -> None:
+        """Remove the rows of a measurement (its number)."""
+        self.rewrite([measurement], lambda _: empty_run())
 
 
 class MemtableView:

@@ -1,50 +1,63 @@
-"""ParquetStorage: the embedded columnar storage. This module opens, recovers, routes and closes;
-the parts do the work.
+"""ParquetStorage: the embedded columnar storage. This module opens, recovers, routes and closes.
 
-    append_batch -> intake (types, series) -> log -> memtable
-    scan, aggregate, series ... -> snapshot
-    delete, rewrite, drop_measurement -> log -> memtable and segments
+    append_batch                    intake (types, series) -> log -> memtable
+    scan, aggregate, series ...     snapshot
+    delete, rewrite, ...            log -> memtable and segments -> series index
 
-One lock orders the writers; whoever holds it is "the writer" of the parts. Readers take a snapshot,
-without the lock.
+One lock orders the writers; whoever holds it is "the writer" that the parts speak of. Readers take
+a snapshot, without the lock. Waiting for the disk happens outside the lock, so that writers share
+one sync. A point can be read before it is durable; it is acknowledged only then.
 
 With no path the store lives in memory, without a log.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from tinyflux.batch import BatchBuilder, series_key
-from tinyflux.columnar.base import ColumnarStorage, DeleteRequest, ScanRequest, WriteResult
-from tinyflux.columnar.evaluate import matching_series, needs_rows
+from tinyflux.batch import MAX_TIME_NS, MIN_TIME_NS
+from tinyflux.columnar import deletion as deletions
+from tinyflux.columnar.base import DeleteRequest, WriteResult
+from tinyflux.columnar.batchcodec import encode, encode_ranges, encode_rewrite
+from tinyflux.columnar.deletion import Deletion
+from tinyflux.columnar.evaluate import needs_rows
+from tinyflux.columnar.files import LOCK_NAME, LOG_DIRECTORY, OsFiles
 from tinyflux.columnar.intake import Intake
+from tinyflux.columnar.items import ItemStorage
 from tinyflux.columnar.memtable import Memtable
-from tinyflux.columnar.points import to_points
+from tinyflux.columnar.recovery import Change, Recovery
+from tinyflux.columnar.rewrite import plan_rewrite
 from tinyflux.columnar.series import SeriesIndex
 from tinyflux.columnar.snapshot import Snapshot
-from tinyflux.errors import FieldTypeConflict, QueryError, StorageClosed
-from tinyflux.times import us_from_datetime
+from tinyflux.columnar.wal import SYNC_MODES, Kind, Log
+from tinyflux.errors import QueryError, StorageClosed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-    from datetime import datetime
-    from pathlib import Path
-    from typing import Any
+    from collections.abc import Callable, Iterator, Sequence
 
-    from tinyflux.batch import FieldType, PointBatch
+    from tinyflux.batch import FieldType, Int64s, PointBatch
     from tinyflux.columnar.base import (
         AggregateRequest,
         AggregateTable,
         Frame,
         Query,
+        Replacement,
+        ScanRequest,
         SeriesSet,
     )
+    from tinyflux.columnar.files import FileSystem, Lock
     from tinyflux.columnar.snapshot import Layer
+    from tinyflux.columnar.wal import Entry, SyncMode
     from tinyflux.point import Point
+
+logger = logging.getLogger(__name__)
+
+_LOG_FILE_BYTES: Final = 64 << 20
 
 
 class _Layers(NamedTuple):
@@ -54,28 +67,127 @@ class _Layers(NamedTuple):
     memtable: Memtable
 
 
-class ParquetStorage(ColumnarStorage):
+class ParquetStorage(ItemStorage):
     """A columnar storage in a directory, or in memory.
+
+    Usage:
+        >>> from tinyflux import Point
+        >>> storage = ParquetStorage()
+        >>> storage.append([Point(measurement="air", fields={"aqi": 112})])
+        >>> storage.measurements()
+        ['air']
 
     Args:
         path: The directory, made when missing; None keeps everything in memory.
         overwrite: Whether points of equal series and time become one (InfluxDB), or all stay
             (TinyFlux).
+        sync: When a write counts as durable: "always", "group", "interval" or "off"; FORMAT.md has
+            the promises.
+        log_file_bytes: About how long a log file gets.
+        files: The file system; for tests.
+
+    Raises:
+        StorageLocked: Another process has the directory open.
+        OSError: The directory cannot be read or made.
+        ValueError: An unknown sync mode.
     """
 
-    def __init__(self, path: str | Path | None = None, *, overwrite: bool = False) -> None:
+    def __init__(
+        self,
+        path: str | Path | None = None,
+        *,
+        overwrite: bool = False,
+        sync: SyncMode = "group",
+        log_file_bytes: int = _LOG_FILE_BYTES,
+        files: FileSystem | None = None,
+    ) -> None:
+        if sync not in SYNC_MODES:
+            raise ValueError(f"sync mode {sync!r}: one of {', '.join(SYNC_MODES)}")
         self.overwrite = overwrite
-        self.path = path
+        self.path = None if path is None else Path(path)
         self._lock = threading.RLock()
         self._closed = False
         self._index = SeriesIndex()
         self._intake = Intake(self._index, overwrite=overwrite)
         self._layers = _Layers((), self._new_memtable())
         self._temporary: list[Point] = []
-        self._initially_empty = len(self) == 0
+        self._files: FileSystem = OsFiles() if files is None else files
+        self._directory_lock: Lock | None = None
+        self._log: Log | None = None
+        self._recovered = (0, 0)  # frames read, damaged places
+        if self.path is not None:
+            self._open(self.path, sync, log_file_bytes)
+        self._initially_empty = not self._index
 
     def _new_memtable(self) -> Memtable:
         return Memtable(self._intake.shapes, overwrite=self.overwrite)
+
+    # Opening and closing
+
+    def _open(self, path: Path, sync: SyncMode, log_file_bytes: int) -> None:
+        directory = path / LOG_DIRECTORY
+        self._files.make_directory(directory)
+        self._directory_lock = self._files.lock(path / LOCK_NAME)
+        try:
+            recovery = Recovery(directory, self._files)
+            for change in recovery.changes():
+                self._redo(change)
+        except BaseException:
+            self._directory_lock.release()
+            raise
+        self._recovered = recovery.n_frames, recovery.n_damaged
+        self._log = Log(
+            directory,
+            self._files,
+            recovery.next_number,
+            sync=sync,
+            max_file_bytes=log_file_bytes,
+        )
+
+    def _redo(self, change: Change) -> None:
+        """Do what a frame of the log says, as it was done when the frame was written."""
+        if change.measurement is not None:
+            self._drop(change.measurement)
+        touched = None
+        if change.ranges is not None:
+            touched = self._delete_rows(deletions.from_ranges(change.ranges, self._index))
+        if change.batch is not None:
+            accepted = self._intake.take(change.batch)
+            self._layers.memtable.append(accepted.block)
+            for rejection in accepted.rejected:  # only behind damage
+                logger.error(
+                    "points of the log refused: points=%d reason=%s",
+                    rejection.points,
+                    rejection.reason,
+                )
+        if touched is not None:
+            self._forget_empty(touched)
+
+    def close(self) -> None:
+        """Make everything durable and release the directory; called twice it does nothing.
+
+        Raises:
+            StorageReadOnly: The last writes could not be made durable.
+        """
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        try:
+            if self._log is not None:
+                self._log.close()
+        finally:
+            if self._directory_lock is not None:
+                self._directory_lock.release()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StorageClosed("I/O operation on closed storage")
+
+    def _check_writable(self) -> None:
+        self._check_open()
+        if self._log is not None:
+            self._log.check()
 
     # Writing
 
@@ -85,24 +197,139 @@ class ParquetStorage(ColumnarStorage):
         on_durable: Callable[[Exception | None], None] | None = None,
     ) -> WriteResult:
         """Store the points whose field types agree with the stored ones; reject the others."""
+        # Before the lock and before the index learns anything: it takes time and may refuse.
+        payload = b"" if self._log is None else encode(batch)
+        entry = None
         with self._lock:
-            self._check_open()
+            self._check_writable()
             accepted = self._intake.take(batch)
-            if len(accepted.block):
+            stored = len(accepted.block)
+            if stored:
+                if self._log is not None:
+                    if accepted.rejected:
+                        payload = encode(accepted.batch)
+                    entry = self._log.append(Kind.BATCH, payload, on_durable)
                 self._layers.memtable.append(accepted.block)
-        if on_durable is not None:
+        if entry is None and on_durable is not None:
             on_durable(None)
-        return WriteResult(len(accepted.block), accepted.rejected)
+        elif on_durable is None:
+            self._wait(entry)
+        return WriteResult(stored, accepted.rejected)
+
+    def _wait(self, entry: Entry | None) -> None:
+        if entry is not None and self._log is not None:
+            self._log.wait(entry)
+
+    def _append_log(self, kind: Kind, payload: bytes) -> Entry | None:
+        return None if self._log is None else self._log.append(kind, payload)
 
     def delete(self, request: DeleteRequest) -> int:
-        """Delete points, durably. Returns how many series had points removed or might have had."""
+        """Delete points, durably. Returns how many series had or might have had some removed.
+
+        Series without points left are forgotten, and measurements without series.
+
+        Raises:
+            QueryError: A condition on a field or on time.
+        """
         if request.query is not None and needs_rows(request.query):
             raise QueryError("fields not supported in WHERE clause during deletion")
-        raise NotImplementedError
+        with self._lock:
+            self._check_writable()
+            snapshot = self.snapshot()
+            asked = request.measurement
+            names = snapshot.measurements() if asked is None else [asked]
+            sets = [snapshot.series(name, request.query).ids for name in names]
+            ids = np.concatenate([np.zeros(0, np.int64), *sets])
+            if not len(ids) or request.start_ns > request.end_ns:
+                return 0
+            deletion = Deletion(
+                ids, np.full(len(ids), request.start_ns), np.full(len(ids), request.end_ns)
+            )
+            entry = self._append_log(Kind.DELETE, encode_ranges(deletion.ranges(self._index)))
+            self._forget_empty(self._delete_rows(deletion))
+        self._wait(entry)
+        return len(ids)
+
+    def rewrite(
+        self,
+        requests: Sequence[ScanRequest],
+        change: Callable[[Frame], Replacement | None],
+    ) -> int:
+        """Take points out and put others in their place, durably, as one step."""
+        with self._lock:
+            self._check_writable()
+            plan = plan_rewrite(self.snapshot(), self._index, requests, change)
+            if not plan.n_out:
+                return 0
+            entry = self._replace(plan.deletion, plan.batch)
+        self._wait(entry)
+        return plan.n_out
+
+    def replace_all(self, batch: PointBatch) -> None:
+        """Put a batch in the place of everything stored, durably, as one step.
+
+        Raises:
+            FieldTypeConflict: A value has another type than its field had; nothing is done.
+        """
+        with self._lock:
+            self._check_writable()
+            snapshot = self.snapshot()
+            sets = [snapshot.series(name).ids for name in snapshot.measurements()]
+            ids = np.concatenate([np.zeros(0, np.int64), *sets])
+            everything = Deletion(
+                ids, np.full(len(ids), MIN_TIME_NS), np.full(len(ids), MAX_TIME_NS)
+            )
+            entry = self._replace(everything, batch)
+        self._wait(entry)
+
+    def _replace(self, deletion: Deletion, batch: PointBatch) -> Entry | None:
+        """Delete and store as one step. The caller holds the lock, and waits for the entry."""
+        payload = encode_rewrite(deletion.ranges(self._index), batch)
+        accepted = self._intake.take(batch, strict=True)
+        entry = self._append_log(Kind.REWRITE, payload)
+        touched = self._delete_rows(deletion)
+        self._layers.memtable.append(accepted.block)
+        self._forget_empty(touched)
+        return entry
 
     def drop_measurement(self, measurement: str) -> bool:
         """Delete a measurement with its field types, durably. Returns whether it existed."""
-        raise NotImplementedError
+        with self._lock:
+            self._check_writable()
+            if measurement not in self._index.view().measurements():
+                return False
+            entry = self._append_log(Kind.DROP_MEASUREMENT, measurement.encode())
+            self._drop(measurement)
+        self._wait(entry)
+        return True
+
+    def _drop(self, measurement: str) -> None:
+        view = self._index.view()
+        series = view.series(measurement)
+        if len(series):
+            number = view.number(measurement)
+            self._layers.memtable.drop(number)
+            self._index.discard(measurement, np.ones(len(series), np.bool_))
+            self._intake.forget(number)
+
+    def _delete_rows(self, deletion: Deletion) -> list[int]:
+        """Delete rows from all layers. Returns the numbers of the measurements concerned."""
+        numbers: list[int] = np.unique(self._index.numbers(deletion.ids)).tolist()
+        self._layers.memtable.rewrite(numbers, deletion.apply)
+        return numbers
+
+    def _forget_empty(self, numbers: Sequence[int]) -> None:
+        """Take series without a row out of the index."""
+        snapshot = self.snapshot()
+        for number in numbers:
+            name = self._index.measurement(number).name
+            ids = snapshot.series(name).ids
+            rows: Int64s = np.zeros(len(ids), np.int64)
+            for source in snapshot.sources(name):
+                rows += source.rows(ids, MIN_TIME_NS, MAX_TIME_NS)
+            self._index.discard(name, rows == 0)
+            if not rows.any():
+                self._intake.forget(number)
 
     # Reading
 
@@ -110,10 +337,14 @@ class ParquetStorage(ColumnarStorage):
         """Return the state of now; later writes do not show in it."""
         self._check_open()
         layers = self._layers
-        # The rows first, then the index: it may know more series and fields than there are rows,
-        # never fewer.
+        # The rows first, then the index: it may know more series and fields than there are rows.
         memtable = layers.memtable.view()
         return Snapshot(self._index.view(), (*layers.older, memtable), overwrite=self.overwrite)
+
+    def __len__(self) -> int:
+        """Return the number of points. A scan of times where points may have merged."""
+        snapshot = self.snapshot()
+        return sum(map(snapshot.count, snapshot.measurements()))
 
     def measurements(self) -> list[str]:
         """Return the names of all measurements, sorted."""
@@ -143,106 +374,32 @@ class ParquetStorage(ColumnarStorage):
         """Return functions of the matching rows of now per group and window."""
         return self.snapshot().aggregate(request)
 
-    # Life
+    # Watching
 
     def sync(self) -> None:
-        """Make everything accepted so far durable, whatever the sync mode."""
-        self._check_open()
-
-    def stats(self) -> dict[str, int]:
-        """Return counters."""
-        return {"series": len(self._index), "points_in_memory": self._layers.memtable.n_points}
-
-    def close(self) -> None:
-        """Make everything durable and release the directory; called twice it does nothing."""
-        self._closed = True
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise StorageClosed("I/O operation on closed storage")
-
-    # The TinyFlux API, item by item: an item is a Point
-
-    def __iter__(self) -> Iterator[Point]:
-        """Yield all points: by measurement, series and time."""
-        snapshot = self.snapshot()
-        for name in snapshot.measurements():
-            for frame in snapshot.scan(ScanRequest(name)):
-                yield from to_points(frame)
-
-    def __len__(self) -> int:
-        """Return the number of points. Costs a scan of the series and times where points may have
-        merged.
-        """
-        snapshot = self.snapshot()
-        return sum(
-            len(frame)
-            for name in snapshot.measurements()
-            for frame in snapshot.scan(ScanRequest(name, fields=()))
-        )
-
-    def append(self, points: Sequence[Point], temporary: bool = False) -> None:
-        """Store points.
-
-        Args:
-            points: Points with times.
-            temporary: Keep them aside for `_swap_temp_with_primary` instead.
+        """Make everything accepted so far durable, whatever the sync mode.
 
         Raises:
-            FieldTypeConflict: A value of another type than its field has. The other points are
-            stored. ValueError: A time or an integer outside int64.
+            StorageReadOnly: It cannot become durable.
         """
-        if temporary:
-            self._temporary += points
-            return
-        result = self.append_batch(batch_from_points(points))
-        if result.rejected:
-            raise FieldTypeConflict(result.rejected[0].reason)
+        self._check_open()
+        if self._log is not None:
+            self._log.sync()
 
-    def read(self) -> list[Point]:
-        """Return all points in the order of iteration."""
-        return list(self)
+    def stats(self) -> dict[str, int]:
+        """Return counters.
 
-    def reset(self) -> None:
-        """Remove all points."""
-        raise NotImplementedError
-
-    def _deserialize_measurement(self, item: Point) -> str:
-        return item.measurement
-
-    def _deserialize_timestamp(self, item: Point) -> datetime:
-        assert item.time is not None  # stored points have a time
-        return item.time
-
-    def _deserialize_storage_item(self, item: Point) -> Point:
-        return item
-
-    def _serialize_point(self, point: Point, *args: Any, **kwargs: Any) -> Point:  # noqa: ARG002
-        return point
-
-    def _init_temp_storage(self) -> None:
-        self._temporary = []
-
-    def _cleanup_temp_storage(self) -> None:
-        self._temporary = []
-
-    def _swap_temp_with_primary(self) -> None:
-        self._write(self._temporary)
-        self._temporary = []
-
-    def _write(self, items: Sequence[Point]) -> None:
-        raise NotImplementedError
-
-
-def batch_from_points(points: Iterable[Point]) -> PointBatch:
-    """Return Points as a batch.
-
-    Raises:
-        ValueError: A time or an integer outside int64, or a value of no field type.
-    """
-    builder = BatchBuilder()
-    for point in points:
-        assert point.time is not None  # stored points have a time
-        key = series_key(point.measurement, point.tags.items())
-        builder.add(key, us_from_datetime(point.time) * 1000, point.fields.items())
-    return builder.build()
+        series, points_in_memory, bytes_in_memory; log_bytes and log_syncs since the start;
+        log_frames_recovered and log_damaged at the start.
+        """
+        memtable, log = self._layers.memtable, self._log
+        frames, damaged = self._recovered
+        return {
+            "series": len(self._index),
+            "points_in_memory": memtable.n_points,
+            "bytes_in_memory": memtable.n_bytes,
+            "log_bytes": 0 if log is None else log.n_bytes,
+            "log_syncs": 0 if log is None else log.n_syncs,
+            "log_frames_recovered": frames,
+            "log_damaged": damaged,
+        }

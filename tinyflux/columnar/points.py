@@ -1,6 +1,4 @@
-"""Frames as Python objects: Points, and the fields of rows as dicts. For the TinyFlux API; the
-gateway never needs it.
-"""
+"""Frames as Python objects, for the TinyFlux API: Points, and fields of rows as dicts."""
 
 from __future__ import annotations
 
@@ -39,7 +37,7 @@ def to_points(frame: Frame) -> list[Point]:
 
 
 def field_dicts(frame: Frame, rows: Int64s) -> list[dict[str, FieldValue]]:
-    """Return the fields of rows (int64[r], ascending) as they were given: absent ones are left out."""
+    """Return the fields of rows (int64[r], ascending), those that are present."""
     dicts: list[dict[str, FieldValue]] = [{} for _ in range(len(rows))]
     for name, column in frame.columns.items():
         places, values = present_values(column, rows)

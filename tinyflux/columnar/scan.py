@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 
 import numpy as np
 
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from tinyflux.columnar.base import Values
 
 MAX_FRAME_ROWS: Final = 1_000_000
+
+Side: TypeAlias = Literal["left", "right"]
 
 _DTYPES: Final[Mapping[FieldType, type]] = {
     FieldType.NONE: np.bool_,
@@ -75,6 +77,12 @@ class Run:
     def row_ids(self) -> Int64s:
         """Return int64[n], the series id of each row."""
         return np.repeat(self.ids, np.diff(self.offsets))
+
+    def keep(self, rows: Bools) -> Run:
+        """Return the rows where rows (bool[n]) is true."""
+        places, some, offsets = _kept(self.offsets, rows)
+        columns = {name: column.take(places) for name, column in self.columns.items()}
+        return Run(self.ids[some], offsets, self.times[places], columns)
 
     def locate(self, ids: Int64s, start_ns: int, end_ns: int) -> tuple[Int64s, Int64s]:
         """Return the rows of series in a closed time interval.
@@ -151,47 +159,37 @@ class Source(Protocol):
         """Return the number of rows, or a number above it."""
 
     def rows(self, ids: Int64s, start_ns: int, end_ns: int) -> Int64s:
-        """Return int64[k], at most how many rows each of the series (ids ascending) has in the
-        closed interval.
-        """
+        """Return int64[k], at most how many rows each series (ids ascending) has in an interval."""
 
     def read(
         self, ids: Int64s, start_ns: int, end_ns: int, fields: Sequence[str] | None = None
     ) -> Run:
-        """Return exactly the rows of these series in the closed interval, with the fields that
-        exist here.
-        """
+        """Return exactly the rows of these series in the interval, with the fields there are."""
 
 
-def search(times: Int64s, low: Int64s, high: Int64s, needle: int, side: str) -> Int64s:
+def search(times: Int64s, low: Int64s, high: Int64s, needle: int | Int64s, side: Side) -> Int64s:
     """Return np.searchsorted(times[low[i]:high[i]], needle, side) + low[i] for every i.
 
     Args:
         times: int64[n], ascending inside each range.
         low: int64[k], starts of the ranges.
         high: int64[k], ends of the ranges.
-        needle: What to look for.
+        needle: What to look for; one for all, or one for each range.
         side: "left" or "right", as of np.searchsorted.
     """
-    if len(low) < 8:  # one call per range costs about 1 us; the loop below about 60 us in all
-        return np.array(
-            [
-                lo + int(np.searchsorted(times[lo:hi], needle, side))  # type: ignore[call-overload]
-                for lo, hi in zip(low.tolist(), high.tolist(), strict=True)
-            ],
-            np.int64,
-        )
+    needles = np.broadcast_to(np.asarray(needle, np.int64), len(low))
+    if len(low) < 8:  # a call per range costs about 2 us, the loop below about 60 us in all
+        ranges = zip(low.tolist(), high.tolist(), needles.tolist(), strict=True)
+        found = [lo + int(np.searchsorted(times[lo:hi], n, side)) for lo, hi, n in ranges]
+        return np.array(found, np.int64)
     low, high = low.copy(), high.copy()
-    while True:
-        open_ = np.flatnonzero(low < high)
-        if not len(open_):
-            return low
-        lo, hi = low[open_], high[open_]
+    while len(unsettled := np.flatnonzero(low < high)):
+        lo, hi, wanted = low[unsettled], high[unsettled], needles[unsettled]
         middle = (lo + hi) >> 1
-        at = times[middle]
-        after = at < needle if side == "left" else at <= needle
-        low[open_] = np.where(after, middle + 1, lo)
-        high[open_] = np.where(after, hi, middle)
+        before = times[middle] < wanted if side == "left" else times[middle] <= wanted
+        low[unsettled] = np.where(before, middle + 1, lo)
+        high[unsettled] = np.where(before, hi, middle)
+    return low
 
 
 def arrange(
@@ -246,9 +244,7 @@ def _sort_order(row_ids: Int64s, times: Int64s) -> Int64s | None:
 
 
 def _newest(column: FieldColumn, starts: Int64s) -> FieldColumn:
-    """Return one row per group of rows: the newest that is present. starts: int64[g], the first row
-    of each group.
-    """
+    """Return for each group of rows the newest present value. starts: int64[g], first rows."""
     n = len(column.values)
     ends = np.append(starts[1:], n) - 1
     if column.valid is None:
@@ -299,9 +295,7 @@ def concat(columns: Sequence[FieldColumn | None], lengths: Sequence[int]) -> Fie
 
 
 def common_type(types: Sequence[FieldType]) -> FieldType:
-    """Return the type of a column that holds values of these types. NONE joins with any, INTEGER
-    with FLOAT.
-    """
+    """Return the type of a column that holds values of these types."""
     kinds = set(types) - {FieldType.NONE}
     if len(kinds) > 1:
         return FieldType.FLOAT
@@ -329,14 +323,13 @@ def frames(
     series: SeriesSet,
     types: Mapping[str, FieldType],
     bounds: tuple[int, int],
-    keep: Callable[[Frame], Bools | None],
+    keep: Callable[[Frame], Bools | None] | None,
     asked: Sequence[str],
     *,
     overwrite: bool,
     max_rows: int = MAX_FRAME_ROWS,
 ) -> Iterator[Frame]:
-    """Yield the rows of series in a closed time interval, merged and filtered, in frames of bounded
-    size.
+    """Yield the rows of series in a closed time interval, merged and filtered.
 
     Args:
         sources: Oldest first.
@@ -357,7 +350,7 @@ def frames(
         if not len(run):
             continue
         frame = to_frame(run, series, types)
-        rows = keep(frame)
+        rows = None if keep is None else keep(frame)
         if len(asked) < len(types):
             columns = {name: frame.columns[name] for name in asked}
             frame = Frame(frame.series, frame.offsets, frame.times, columns)
@@ -370,9 +363,7 @@ def frames(
 def _parts(
     sources: Sequence[Source], ids: Int64s, bounds: tuple[int, int], max_rows: int
 ) -> Iterator[tuple[Int64s, int, int]]:
-    """Yield (series ids, first time, last time) that together cover the request, each of about
-    max_rows at most.
-    """
+    """Yield (series ids, first time, last time) of about max_rows that cover the request."""
     if not len(ids) or not sources or bounds[0] > bounds[1]:
         return
     if sum(len(source) for source in sources) <= max_rows:
@@ -421,18 +412,18 @@ def to_frame(run: Run, series: SeriesSet, types: Mapping[str, FieldType]) -> Fra
 
 def filter_rows(frame: Frame, keep: Bools) -> Frame:
     """Return the rows of a frame where keep (bool[n]) is true."""
+    places, some, offsets = _kept(frame.offsets, keep)
+    columns = {name: column.take(places) for name, column in frame.columns.items()}
+    return Frame(frame.series.take(some), offsets, frame.times[places], columns)
+
+
+def _kept(offsets: Int64s, keep: Bools) -> tuple[Int64s, Bools, Int64s]:
+    """Return (kept rows, mask of the series that still have rows, offsets of those)."""
     before = np.zeros(len(keep) + 1, np.int64)
     np.cumsum(keep, out=before[1:])
-    offsets = before[frame.offsets]
-    some = offsets[1:] > offsets[:-1]
-    rows = np.flatnonzero(keep)
-    columns = {name: column.take(rows) for name, column in frame.columns.items()}
-    return Frame(
-        frame.series.take(some),
-        np.concatenate((offsets[:1], offsets[1:][some])),
-        frame.times[rows],
-        columns,
-    )
+    edges = before[offsets]
+    some = edges[1:] > edges[:-1]
+    return np.flatnonzero(keep), some, np.concatenate((edges[:1], edges[1:][some]))
 
 
 def merge(frames_: Sequence[Frame], *, overwrite: bool) -> Frame:

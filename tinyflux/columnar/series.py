@@ -1,5 +1,4 @@
-"""The series index: which series a store has, their tags dictionary coded, and the types of the
-fields.
+"""The series index: which series a store has, with their tags, and the field types.
 
 Everything asked about names (measurements, tag keys, tag values, field keys, series) is answered
 here, never by a scan. One writer changes the index; readers hold an `IndexView`, a consistent
@@ -225,7 +224,7 @@ class SeriesIndex:
         return series_id
 
     def open_measurement(self, name: str) -> MeasurementIndex:
-        """Return a measurement, which is made when it is new; it shows only once it has a series."""
+        """Return a measurement, made when it is new; it shows only once it has a series."""
         measurement = self._measurements.get(name)
         if measurement is None:
             measurement = MeasurementIndex(name, len(self._by_number), {})
@@ -252,8 +251,7 @@ class SeriesIndex:
         self._version += 1
 
     def discard(self, measurement: str, gone: Bools) -> None:
-        """Remove series of a measurement, and the measurement with its field types when none is
-        left.
+        """Remove series, and the measurement with its field types when none is left.
 
         Args:
             measurement: Its name; unknown is fine.

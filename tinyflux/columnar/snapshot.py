@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from tinyflux.columnar.aggregate import aggregate_frames
 from tinyflux.columnar.base import Frame, Reader, ScanRequest, SeriesSet
-from tinyflux.columnar.evaluate import matching_series, prepare
-from tinyflux.columnar.scan import MAX_FRAME_ROWS, frames
+from tinyflux.columnar.evaluate import Prepared, matching_series, prepare
+from tinyflux.columnar.scan import MAX_FRAME_ROWS, Run, frames
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -80,9 +80,29 @@ class Snapshot(Reader):
         number = self._index.number(measurement)
         return [source for layer in self._layers for source in layer.sources(number)]
 
+    def count(self, measurement: str) -> int:
+        """Return the number of points of a measurement."""
+        sources = self.sources(measurement)
+        settled = len(sources) < 2 or not self._overwrite  # no points to be merged
+        if settled and all(isinstance(source, Run) for source in sources):
+            return sum(map(len, sources))
+        return sum(map(len, self.scan(ScanRequest(measurement, fields=()))))
+
     def scan(self, request: ScanRequest) -> Iterator[Frame]:
         """Yield the matching rows, in frames of bounded size."""
-        prepared = prepare(request.query)
+        yield from self.scan_prepared(request, prepare(request.query), keep=True)
+
+    def scan_prepared(
+        self, request: ScanRequest, prepared: Prepared, *, keep: bool
+    ) -> Iterator[Frame]:
+        """Yield the rows of a request whose query was taken apart.
+
+        Args:
+            request: Which measurement, times and fields.
+            prepared: Its query.
+            keep: Whether to keep only matching rows; else all rows of the series and times that can
+                match come.
+        """
         series = prepared.prune(self._index.series(request.measurement))
         known = self._index.fields(request.measurement)
         asked = known if request.fields is None else dict.fromkeys(request.fields)
@@ -94,7 +114,7 @@ class Snapshot(Reader):
             series,
             {name: kind for name, kind in known.items() if name in read},
             (max(request.start_ns, prepared.start_ns), min(request.end_ns, prepared.end_ns)),
-            prepared.keep,
+            prepared.keep if keep else None,
             asked_names,
             overwrite=self._overwrite,
             max_rows=self._max_frame_rows,

@@ -1,0 +1,130 @@
+"""Recovery: what the log files say when a store opens, and what becomes of damaged bytes.
+
+Rules (FORMAT.md, "Reading it again"): a torn tail of the last file is cut off, damage elsewhere is
+stepped over; the bytes of both are copied to the quarantine first, and damage is counted and
+logged. Nothing is dropped in silence.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, NamedTuple
+
+from tinyflux.columnar.batchcodec import decode, decode_ranges, decode_rewrite
+from tinyflux.columnar.files import QUARANTINE_DIRECTORY, log_name, log_number, write_file
+from tinyflux.columnar.wal import Damage, Frame, Kind, read_log
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tinyflux.batch import PointBatch
+    from tinyflux.columnar.batchcodec import Ranges
+    from tinyflux.columnar.files import FileSystem
+
+logger = logging.getLogger(__name__)
+
+
+class Change(NamedTuple):
+    """What one frame says, to be done in this order.
+
+    Attributes:
+        measurement: A measurement to drop.
+        ranges: Points to delete.
+        batch: Points to store.
+    """
+
+    measurement: str | None = None
+    ranges: Ranges | None = None
+    batch: PointBatch | None = None
+
+
+class Recovery:
+    """Reads the log files of a store.
+
+    Args:
+        directory: Where they are.
+        files: The file system.
+        first: Files with a smaller number are dead: their content is in segments.
+
+    Attributes:
+        next_number: Number for the next file to write, known from the start.
+        n_frames: Frames read so far.
+        n_damaged: Damaged places found so far; a torn tail is none.
+        n_bytes: Bytes read so far.
+    """
+
+    def __init__(self, directory: Path, files: FileSystem, first: int = 1) -> None:
+        found = (log_number(name) for name in files.names(directory))
+        self._numbers = sorted(n for n in found if n is not None and n >= first)
+        self._directory = directory
+        self._files = files
+        self.next_number = max([first - 1, *self._numbers]) + 1
+        self.n_frames = 0
+        self.n_damaged = 0
+        self.n_bytes = 0
+
+    def changes(self) -> Iterator[Change]:
+        """Yield what the frames say, oldest first."""
+        for number in self._numbers:
+            path = self._directory / log_name(number)
+            data = self._files.read(path)
+            self.n_bytes += len(data)
+            is_last = number == self._numbers[-1]
+            for item in read_log(data):
+                if isinstance(item, Damage):
+                    self._set_aside(path, data, item, is_last=is_last)
+                    continue
+                try:
+                    change = _decode(item)
+                except ValueError as exc:
+                    damage = Damage(item.offset, item.end, str(exc), is_tail=False)
+                    self._set_aside(path, data, damage, is_last=is_last)
+                    continue
+                self.n_frames += 1
+                yield change
+
+    def _set_aside(self, path: Path, data: bytes, damage: Damage, *, is_last: bool) -> None:
+        """Copy bytes that are no frame to the quarantine; cut a torn tail off."""
+        directory = self._directory / QUARANTINE_DIRECTORY
+        self._files.make_directory(directory)
+        copy = directory / f"{path.name}-{damage.offset}"
+        write_file(self._files, copy, data[damage.offset : damage.end])
+        if damage.is_tail and is_last:
+            logger.warning(
+                "log ends with a torn write, cut off: path=%s offset=%d bytes=%d copy=%s",
+                path,
+                damage.offset,
+                damage.end - damage.offset,
+                copy,
+            )
+            if damage.offset:
+                self._files.truncate(path, damage.offset)
+            else:
+                self._files.unlink(path)
+            return
+        self.n_damaged += 1
+        logger.error(
+            "log is damaged, stepped over: path=%s offset=%d bytes=%d reason=%s copy=%s",
+            path,
+            damage.offset,
+            damage.end - damage.offset,
+            damage.reason,
+            copy,
+        )
+
+
+def _decode(frame: Frame) -> Change:
+    """Return what a frame says.
+
+    Raises:
+        ValueError: The payload contradicts itself.
+    """
+    if frame.kind is Kind.BATCH:
+        return Change(batch=decode(frame.payload))
+    if frame.kind is Kind.DELETE:
+        return Change(ranges=decode_ranges(frame.payload))
+    if frame.kind is Kind.DROP_MEASUREMENT:
+        return Change(measurement=bytes(frame.payload).decode())
+    ranges, batch = decode_rewrite(frame.payload)
+    return Change(ranges=ranges, batch=batch)

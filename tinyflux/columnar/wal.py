@@ -1,0 +1,486 @@
+"""The write-ahead log: frames out and in, and group commit. FORMAT.md is the law for the bytes.
+
+Writing. Frames queue up in the order of the writers. Whoever waits for durability takes the whole
+queue, writes it at
+once and syncs once, for all: no thread is in between when one writer is alone. A callback instead
+of a wait is served by a committer thread, started when first needed.
+
+Reading. `read_log` is pure: the bytes of a file give its frames, and what is no frame as `Damage`.
+
+Invariants
+- The queue order is the order in the file is the order in which the memtable saw the batches.
+- After an error of write or sync the log is closed for good: what the kernel did is unknown, so
+  nothing that comes later may count as durable. Reopening the store reads what is there.
+- A file is synced before its successor is made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import logging
+import os
+import struct
+import threading
+import time
+import zlib
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+from tinyflux.columnar.files import log_name, log_number
+from tinyflux.errors import LimitExceeded, StorageClosed, StorageReadOnly
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tinyflux.columnar.files import AppendFile, FileSystem
+
+logger = logging.getLogger(__name__)
+
+MAGIC: Final = b"TFWAL\n"
+VERSION: Final = 1
+MARKER: Final = b"\xf7LFW"
+MAX_PAYLOAD: Final = 1 << 30
+
+_FILE_HEAD: Final = struct.Struct("<6sHI")  # magic, version, salt; then its CRC
+_FRAME_HEAD: Final = struct.Struct("<4sIB3xI")  # marker, length, kind, payload CRC; then its CRC
+_CRC: Final = struct.Struct("<I")
+_HEAD_COPY_SIZE: Final = _FILE_HEAD.size + _CRC.size
+FILE_HEAD_SIZE: Final = 2 * _HEAD_COPY_SIZE
+FRAME_HEAD_SIZE: Final = _FRAME_HEAD.size + _CRC.size
+
+SyncMode: TypeAlias = Literal["always", "group", "interval", "off"]
+SYNC_MODES: Final = ("always", "group", "interval", "off")
+
+
+class Kind(enum.IntEnum):
+    """What a frame says. The numbers are on disk and never change."""
+
+    BATCH = 1
+    DELETE = 2
+    DROP_MEASUREMENT = 3
+    REWRITE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One frame of a log file.
+
+    Attributes:
+        offset: Where it begins.
+        end: Where it ends.
+        kind: What it says.
+        payload: How; a view of the bytes of the file.
+    """
+
+    offset: int
+    end: int
+    kind: Kind
+    payload: memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Bytes of a log file that are no frame.
+
+    Attributes:
+        offset: Where they begin.
+        end: Where they end.
+        reason: What did not hold.
+        is_tail: Nothing readable follows them in the file.
+    """
+
+    offset: int
+    end: int
+    reason: str
+    is_tail: bool
+
+
+def file_head(salt: int) -> bytes:
+    """Return the first FILE_HEAD_SIZE bytes of a log file."""
+    head = _FILE_HEAD.pack(MAGIC, VERSION, salt)
+    return 2 * (head + _CRC.pack(zlib.crc32(head)))
+
+
+def frame_bytes(kind: Kind, payload: bytes, salt: int) -> tuple[bytes, bytes]:
+    """Return head and payload of a frame.
+
+    Raises:
+        LimitExceeded: A payload of more than MAX_PAYLOAD bytes.
+    """
+    if len(payload) > MAX_PAYLOAD:
+        raise LimitExceeded(f"write of {len(payload)} bytes: the most is {MAX_PAYLOAD}")
+    head = _FRAME_HEAD.pack(MARKER, len(payload), kind, zlib.crc32(payload, salt))
+    return head + _CRC.pack(zlib.crc32(head, salt)), payload
+
+
+def read_log(data: bytes) -> Iterator[Frame | Damage]:
+    """Yield the frames of a log file and the damage between them; together they cover it."""
+    salt = _salt(data)
+    if salt is None:
+        is_tail = len(data) <= FILE_HEAD_SIZE  # the file was just made: no frame can be lost
+        yield Damage(0, len(data), "head of the file is damaged", is_tail)
+        return
+    view = memoryview(data)
+    at = FILE_HEAD_SIZE
+    while at < len(data):
+        found = _read_frame(view, at, salt)
+        if isinstance(found, Frame):
+            yield found
+        else:
+            found = _bound(data, found, salt)
+            yield found
+        at = found.end
+
+
+def _salt(data: bytes) -> int | None:
+    """Return the salt of a log file from whichever copy of its head is whole."""
+    for start in (0, _HEAD_COPY_SIZE):
+        head = data[start : start + _FILE_HEAD.size]
+        crc = data[start + _FILE_HEAD.size : start + _HEAD_COPY_SIZE]
+        if len(crc) == _CRC.size and _CRC.pack(zlib.crc32(head)) == crc:
+            magic, version, salt = _FILE_HEAD.unpack(head)
+            if magic == MAGIC and version == VERSION:
+                return int(salt)
+    return None
+
+
+def _read_frame(view: memoryview, at: int, salt: int) -> Frame | Damage:
+    """Return the frame at an offset. The end of a Damage is 0 when it is unknown."""
+    head = view[at : at + FRAME_HEAD_SIZE]
+    if len(head) < FRAME_HEAD_SIZE:
+        return Damage(at, len(view), "frame ends early", is_tail=True)
+    marker, length, kind, payload_crc = _FRAME_HEAD.unpack(head[: _FRAME_HEAD.size])
+    (head_crc,) = _CRC.unpack(head[_FRAME_HEAD.size :])
+    if marker != MARKER or zlib.crc32(head[: _FRAME_HEAD.size], salt) != head_crc:
+        return Damage(at, 0, "head of a frame is damaged", is_tail=False)
+    end = at + FRAME_HEAD_SIZE + length
+    if end > len(view):
+        return Damage(at, len(view), "frame ends early", is_tail=True)
+    payload = view[at + FRAME_HEAD_SIZE : end]
+    if zlib.crc32(payload, salt) != payload_crc:
+        return Damage(at, end, "checksum of a frame does not match", is_tail=end == len(view))
+    try:
+        return Frame(at, end, Kind(kind), payload)
+    except ValueError:
+        return Damage(at, end, f"frame of unknown kind {kind}", is_tail=False)
+
+
+def _bound(data: bytes, damage: Damage, salt: int) -> Damage:
+    """Return a damage with its end, which for a damaged frame head is the next valid one."""
+    if damage.end:
+        return damage
+    at = damage.offset + 1
+    while (at := data.find(MARKER, at)) >= 0:
+        head = data[at : at + FRAME_HEAD_SIZE]
+        body, crc = head[: _FRAME_HEAD.size], head[_FRAME_HEAD.size :]
+        if len(crc) == _CRC.size and _CRC.pack(zlib.crc32(body, salt)) == crc:
+            return Damage(damage.offset, at, damage.reason, is_tail=False)
+        at += 1
+    return Damage(damage.offset, len(data), damage.reason, is_tail=True)
+
+
+class Entry:
+    """A frame on its way to the disk.
+
+    Attributes:
+        done: Whether its fate is known.
+        error: Why it is not durable, once done; None when it is.
+    """
+
+    __slots__ = ("callback", "done", "error", "kind", "payload")
+
+    def __init__(
+        self, kind: Kind, payload: bytes, callback: Callable[[Exception | None], None] | None
+    ) -> None:
+        self.kind = kind
+        self.payload = payload
+        self.callback = callback
+        self.done = False
+        self.error: Exception | None = None
+
+
+class Log:
+    """The log of one open store: takes frames, makes them durable.
+
+    Args:
+        directory: Where the files are; it exists.
+        files: The file system.
+        number: Number of the first file to write.
+        sync: When a frame counts as durable; see FORMAT.md.
+        interval_s: How often mode "interval" syncs.
+        max_file_bytes: A file that is at least this long is the last but one.
+        max_queue_bytes: Writers wait while more than this is queued.
+
+    Attributes:
+        number: Number of the file that the next frame goes to.
+        n_bytes: Bytes written by this log so far.
+        n_syncs: How often it synced so far.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        files: FileSystem,
+        number: int,
+        *,
+        sync: SyncMode = "group",
+        interval_s: float = 1.0,
+        max_file_bytes: int = 64 << 20,
+        max_queue_bytes: int = 64 << 20,
+    ) -> None:
+        self.number = number
+        self.n_bytes = 0
+        self.n_syncs = 0
+        self._directory = directory
+        self._files = files
+        self._mode = sync
+        self._interval_s = interval_s
+        self._max_file_bytes = max_file_bytes
+        self._max_queue_bytes = max_queue_bytes
+        self._queue: deque[Entry] = deque()
+        self._queued_bytes = 0
+        self._changed = threading.Condition()  # guards the queue and the flags
+        self._commit_lock = threading.Lock()  # guards the file
+        self._file: AppendFile | None = None
+        self._file_bytes = 0
+        self._salt = 0
+        self._is_dirty = False
+        self._is_closed = False
+        self._failure: StorageReadOnly | None = None
+        self._thread: threading.Thread | None = None
+
+    def check(self) -> None:
+        """Raise when nothing can be appended.
+
+        Raises:
+            StorageReadOnly: Writing failed before.
+            StorageClosed: After close().
+        """
+        if self._failure is not None:
+            raise StorageReadOnly(*self._failure.args)
+        if self._is_closed:
+            raise StorageClosed("I/O operation on closed storage")
+
+    def append(
+        self,
+        kind: Kind,
+        payload: bytes,
+        callback: Callable[[Exception | None], None] | None = None,
+    ) -> Entry:
+        """Queue a frame; its place in the log is settled then.
+
+        Args:
+            kind: What it says.
+            payload: How.
+            callback: Called from any other thread when the frame is durable (None) or cannot be
+                (the error). It must be quick and must not use the store. Without it, somebody has
+                to call `wait`.
+
+        Raises:
+            StorageReadOnly: Writing failed before.
+            StorageClosed: After close().
+            LimitExceeded: More than MAX_PAYLOAD bytes.
+        """
+        if len(payload) > MAX_PAYLOAD:
+            raise LimitExceeded(f"write of {len(payload)} bytes: the most is {MAX_PAYLOAD}")
+        entry = Entry(kind, payload, callback)
+        with self._changed:
+            self.check()
+            while self._queued_bytes > self._max_queue_bytes:
+                self._start_thread()
+                self._changed.wait()
+                self.check()
+            self._queue.append(entry)
+            self._queued_bytes += len(payload)
+            if callback is not None or self._mode == "interval":
+                self._start_thread()
+                self._changed.notify_all()
+        return entry
+
+    def wait(self, entry: Entry) -> None:
+        """Return when a frame is as durable as the mode promises.
+
+        Raises:
+            StorageReadOnly: It cannot become durable.
+        """
+        while not entry.done:
+            self._commit()
+        if entry.error is not None:
+            raise entry.error
+
+    def sync(self) -> None:
+        """Make everything queued so far durable, whatever the mode.
+
+        Raises:
+            StorageReadOnly: It cannot become durable.
+        """
+        self._drain()
+        with self._commit_lock:
+            self._try(self._sync_file)
+        self.check()
+
+    def rotate(self) -> int:
+        """Return a file number: what was queued before is in older files, later frames are not.
+
+        The caller keeps other writers out meanwhile.
+
+        Raises:
+            StorageReadOnly: The old file could not be synced.
+        """
+        self._drain()
+        with self._commit_lock:
+            self._try(self._close_file)
+        self.check()
+        return self.number
+
+    def drop_before(self, number: int) -> None:
+        """Remove the files with a smaller number: all they say is in segments."""
+        names = self._files.names(self._directory)
+        old = [name for name in names if (n := log_number(name)) is not None and n < number]
+        for name in old:
+            self._files.unlink(self._directory / name)
+        if old:
+            self._files.sync_directory(self._directory)
+
+    def close(self) -> None:
+        """Make everything durable and close; called twice it does nothing.
+
+        Raises:
+            StorageReadOnly: The last frames could not be made durable.
+        """
+        with self._changed:
+            if self._is_closed:
+                return
+            self._is_closed = True
+            self._changed.notify_all()
+            thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+        self._drain()
+        with self._commit_lock:
+            self._try(self._close_file)
+        if self._failure is not None:
+            raise StorageReadOnly(*self._failure.args)
+
+    # Committing
+
+    def _drain(self) -> None:
+        while self._queue:
+            self._commit()
+
+    def _commit(self) -> None:
+        """Write what is queued, settle the entries, then call the callbacks."""
+        with self._commit_lock:
+            entries = self._take()
+            if entries:
+                self._try(lambda: self._write(entries))
+            for entry in entries:
+                entry.error = self._failure
+                entry.done = True
+        for entry in entries:
+            if entry.callback is not None:
+                _call(entry.callback, entry.error)
+
+    def _take(self) -> list[Entry]:
+        with self._changed:
+            if self._mode == "always":
+                entries = [self._queue.popleft()] if self._queue else []
+            else:
+                entries = list(self._queue)
+                self._queue.clear()
+            self._queued_bytes -= sum(len(entry.payload) for entry in entries)
+            self._changed.notify_all()
+        return entries
+
+    def _try(self, step: Callable[[], None]) -> None:
+        """Do a step on the file; an error of it ends the log. The caller holds the commit lock."""
+        if self._failure is not None:
+            return
+        try:
+            step()
+        except Exception as exc:  # noqa: BLE001  # whatever it was, the end of the file is unknown
+            logger.error(
+                "log failed, store is read-only: directory=%s error=%s", self._directory, exc
+            )
+            self._failure = StorageReadOnly(
+                f"log could not be written, store is read-only until it is reopened: {exc}"
+            )
+            if self._file is not None:
+                with contextlib.suppress(OSError):
+                    self._file.close()
+                self._file = None
+
+    def _write(self, entries: list[Entry]) -> None:
+        file = self._file or self._open_file()
+        buffers: list[bytes] = []
+        for entry in entries:
+            buffers += frame_bytes(entry.kind, entry.payload, self._salt)
+        n_bytes = sum(map(len, buffers))
+        self._is_dirty = True
+        file.append(buffers)
+        self._file_bytes += n_bytes
+        self.n_bytes += n_bytes
+        if self._mode in ("always", "group"):
+            self._sync_file()
+        if self._file_bytes >= self._max_file_bytes:
+            self._close_file()
+
+    def _open_file(self) -> AppendFile:
+        self._salt = int.from_bytes(os.urandom(4), "little")
+        file = self._files.create(self._directory / log_name(self.number))
+        self._file = file
+        file.append([file_head(self._salt)])
+        self._files.sync_directory(self._directory)
+        self._file_bytes = FILE_HEAD_SIZE
+        self.n_bytes += FILE_HEAD_SIZE
+        return file
+
+    def _sync_file(self) -> None:
+        if self._file is not None and self._is_dirty:
+            self._file.sync()
+            self.n_syncs += 1
+            self._is_dirty = False
+
+    def _close_file(self) -> None:
+        """End the current file, so that the next frame begins a new one."""
+        if self._file is not None:
+            if self._mode != "off":
+                self._sync_file()
+            self._file.close()
+            self._file = None
+            self._is_dirty = False
+            self.number += 1
+
+    # The committer thread
+
+    def _start_thread(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(
+                target=self._run, name=f"log {self._directory}", daemon=True
+            )
+            self._thread.start()
+
+    def _run(self) -> None:
+        last_sync = time.monotonic()
+        while True:
+            with self._changed:
+                if self._is_closed and not self._queue:
+                    return
+                if not self._queue:
+                    self._changed.wait(self._interval_s if self._mode == "interval" else None)
+            self._commit()
+            if self._mode == "interval" and time.monotonic() - last_sync >= self._interval_s:
+                with self._commit_lock:
+                    self._try(self._sync_file)
+                last_sync = time.monotonic()
+
+
+def _call(callback: Callable[[Exception | None], None], error: Exception | None) -> None:
+    try:
+        callback(error)
+    except Exception:
+        # The frames of other writers must not suffer from it.
+        logger.exception("callback of a write failed")
