@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from gateway.encoding.numbers import plain_float
+from gateway.encoding.numbers import plain_float, printable, printable_floats
 from gateway.encoding.times import to_epoch
 from tinyflux.batch import FieldType
 from tinyflux.columnar.base import FieldColumn
@@ -87,8 +87,12 @@ def _cells(column: Column) -> Sequence[object]:
     """Return what csv.writer prints as InfluxDB does; it prints None as nothing."""
     if not isinstance(column, FieldColumn):
         return [_cell(value) for value in column]
+    if column.type is FieldType.FLOAT:
+        return printable_floats(
+            column.values.astype(np.float64, copy=False), column.valid, plain_float
+        )
     cells: list[object] = column.values.tolist()
-    if column.type is FieldType.FLOAT or column.type is FieldType.BOOLEAN:
+    if column.type is FieldType.BOOLEAN:
         cells = [_cell(value) for value in cells]
     if column.valid is not None:
         for row in np.flatnonzero(~column.valid).tolist():
@@ -100,7 +104,7 @@ def _cell(value: object) -> object:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
-        return plain_float(value) if np.isfinite(value) else None
+        return printable(value, plain_float)
     if isinstance(value, list):
         return ",".join(map(str, value))
     return value

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import numpy as np
 import orjson
 
-from gateway.encoding.numbers import json_float, json_floats
+from gateway.encoding.numbers import json_fragment, printable, printable_floats
 from gateway.encoding.times import to_epoch, to_rfc3339
 from tinyflux.batch import FieldType
 from tinyflux.columnar.base import FieldColumn
@@ -25,11 +25,9 @@ if TYPE_CHECKING:
 
     Tree: TypeAlias = dict[str, object]
 
-_PIECE_ROWS: Final = 20_000  # rows to print in one call: a piece is about a megabyte
-_HTML: Final = (
-    (b"<", b"\\u003c"),
-    (b">", b"\\u003e"),
-    (b"&", b"\\u0026"),
+_PIECE_ROWS: Final = 10_000  # rows printed in one call, about half a megabyte
+_ESCAPES: Final = ((b"<", b"\\u003c"), (b">", b"\\u003e"), (b"&", b"\\u0026"))
+_WIDE_ESCAPES: Final = (
     ("\u2028".encode(), b"\\u2028"),
     ("\u2029".encode(), b"\\u2029"),
 )
@@ -70,34 +68,48 @@ class JsonEncoder:
         yield b"{}" if opening != b"," else b"]}"  # influxd: no statement at all is {}
 
     def _series(self, series: Sequence[Series]) -> Iterator[bytes]:
+        """Yield the series, small ones together and long ones in parts."""
         opening = b',"series":['
         trees: list[Tree] = []
-        rows = 0
+        n_rows = 0
         for item in series:
-            trees.append(self._tree(item))
-            rows += len(item)
-            if rows >= _PIECE_ROWS:
-                yield opening + _printed(trees)[1:-1]
-                opening, trees, rows = b",", [], 0
+            if len(item) <= _PIECE_ROWS:
+                trees.append(self._tree(item))
+                n_rows += len(item)
+            if n_rows >= _PIECE_ROWS or len(item) > _PIECE_ROWS:
+                if trees:
+                    yield opening + _printed(trees)[1:-1]
+                    opening, trees, n_rows = b",", [], 0
+                if len(item) > _PIECE_ROWS:
+                    yield from self._long(item, opening)
+                    opening = b","
         yield (opening + _printed(trees)[1:-1] if trees else b"") + b"]"
 
     def _tree(self, series: Series) -> Tree:
-        tree: Tree = {"name": series.name} if series.name else {}
-        if series.tags:
-            tree["tags"] = series.tags
-        tree["columns"] = series.columns
+        tree = _head(series)
         if len(series):
-            columns = [_printable(column) for column in series.data]
-            if series.has_time:
-                columns[0] = self._times(series.data[0], series.timezone)
-            tree["values"] = list(zip(*columns, strict=True))
+            tree["values"] = self._rows(series, slice(None))
         if series.partial:
             tree["partial"] = True
         return tree
 
-    def _times(self, column: Column, zone: str) -> Sequence[object]:
+    def _long(self, series: Series, opening: bytes) -> Iterator[bytes]:
+        """Yield one series in parts; the memory of a part is used again for the next."""
+        opening += _printed(_head(series))[:-1] + b',"values":['
+        for start in range(0, len(series), _PIECE_ROWS):
+            yield opening + _printed(self._rows(series, slice(start, start + _PIECE_ROWS)))[1:-1]
+            opening = b","
+        yield b'],"partial":true}' if series.partial else b"]}"
+
+    def _rows(self, series: Series, rows: slice) -> list[tuple[object, ...]]:
+        columns = [_printable(column, rows) for column in series.data]
+        if series.has_time:
+            columns[0] = self._times(series.data[0], rows, series.timezone)
+        return list(zip(*columns, strict=True))
+
+    def _times(self, column: Column, rows: slice, zone: str) -> Sequence[object]:
         source = column.values if isinstance(column, FieldColumn) else column
-        times = np.asarray(source, np.int64)
+        times = np.asarray(source[rows], np.int64)
         if not self._epoch_ns:
             return to_rfc3339(times, zone)
         return list(to_epoch(times, self._epoch_ns).tolist())
@@ -127,18 +139,29 @@ def indented(document: bytes) -> bytes:
 _TOKENS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|\{\}|\[\]|[{}\[\],:]|[^"{}\[\],:]+')
 
 
-def _printable(column: Column) -> Sequence[object]:
+def _head(series: Series) -> Tree:
+    tree: Tree = {"name": series.name} if series.name else {}
+    if series.tags:
+        tree["tags"] = series.tags
+    tree["columns"] = series.columns
+    return tree
+
+
+def _printable(column: Column, rows: slice) -> Sequence[object]:
     if not isinstance(column, FieldColumn):
-        if float in set(map(type, column)):
-            return [json_float(value) if type(value) is float else value for value in column]
-        return column
+        given = column[rows]
+        if float in set(map(type, given)):
+            return [printable(c, json_fragment) if type(c) is float else c for c in given]
+        return given
+    values = column.values[rows]
+    valid = None if column.valid is None else column.valid[rows]
     if column.type is FieldType.FLOAT:
-        return json_floats(column.values.astype(np.float64, copy=False), column.valid)
-    values: list[object] = column.values.tolist()
-    if column.valid is not None:
-        for row in np.flatnonzero(~column.valid).tolist():
-            values[row] = None
-    return values
+        return printable_floats(values.astype(np.float64, copy=False), valid, json_fragment)
+    cells: list[object] = values.tolist()
+    if valid is not None:
+        for row in np.flatnonzero(~valid).tolist():
+            cells[row] = None
+    return cells
 
 
 def _printed_tail(result: Result) -> bytes:
@@ -155,7 +178,11 @@ def _printed_tail(result: Result) -> bytes:
 def _printed(value: object) -> bytes:
     # Values of these documents hold numpy data only as lists; int keys do not occur.
     document = orjson.dumps(value)
-    for char, escape in _HTML:  # these bytes occur inside strings only
+    # What Go's encoder escapes besides; these bytes occur inside strings only.
+    for char, escape in _ESCAPES:
         if char in document:
+            document = document.replace(char, escape)
+    if not document.isascii():
+        for char, escape in _WIDE_ESCAPES:
             document = document.replace(char, escape)
     return document

@@ -15,6 +15,8 @@ import numpy as np
 import orjson
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tinyflux.batch import Bools, Float64s
 
 _EXACT: Final = 2.0**53  # below, a whole float and the integer print the same digits
@@ -40,40 +42,49 @@ def plain_float(value: float) -> str:
     return text.removesuffix(".0")
 
 
-def json_float(value: float) -> float | int | orjson.Fragment | None:
-    """Return what makes orjson print a float as Go does; NaN and the infinities become null."""
+def json_fragment(value: float) -> orjson.Fragment:
+    """Return a float that orjson prints otherwise than Go does, as what Go prints."""
+    return orjson.Fragment(go_float(value))
+
+
+def printable(value: float, odd: Callable[[float], object]) -> object:
+    """Return what to print for a float: an int, the float itself, `odd(value)`, or None.
+
+    Args:
+        value: NaN and the infinities give None: no format of ours has them.
+        odd: Called for what Python's shortest text is not the text of Go for: exponents, -0.
+    """
     if -_EXACT < value < _EXACT:
         if value.is_integer() and (value or copysign(1.0, value) > 0):
             return int(value)
         if not -_SHORTEST_PLAIN < value < _SHORTEST_PLAIN:
             return value
-    return orjson.Fragment(go_float(value)) if isfinite(value) else None
+    return odd(value) if isfinite(value) else None
 
 
-def json_floats(values: Float64s, valid: Bools | None) -> list[object]:
-    """Return what to print for each of float64[n], None where not valid (bool[n]; None is all)."""
-    printable: list[object]
+def printable_floats(
+    values: Float64s, valid: Bools | None, odd: Callable[[float], object]
+) -> list[object]:
+    """Return `printable` of float64[n], None where not valid (bool[n]; None means all are)."""
     if len(values) < _SMALL:
-        printable = [json_float(value) for value in values.tolist()]
+        cells = [printable(value, odd) for value in values.tolist()]
     else:
-        printable = _json_floats(values)
+        cells = _printable_floats(values, odd)
     if valid is not None:
         for row in np.flatnonzero(~valid).tolist():
-            printable[row] = None
-    return printable
+            cells[row] = None
+    return cells
 
 
-def _json_floats(values: Float64s) -> list[object]:
+def _printable_floats(values: Float64s, odd: Callable[[float], object]) -> list[object]:
     sizes = np.abs(values)
     small = sizes < _EXACT
     whole = small & (values == np.trunc(values)) & ~((values == 0) & np.signbit(values))
-    odd = ~whole & ~(small & (sizes >= _SHORTEST_PLAIN))
+    is_odd = ~whole & ~(small & (sizes >= _SHORTEST_PLAIN))
     if whole.all():
         return list(values.astype(np.int64).tolist())
-    if not whole.any() and not odd.any():
-        return list(values.tolist())
-    printable = values.astype(object)
-    printable[whole] = values[whole].astype(np.int64)
-    for row in np.flatnonzero(odd).tolist():
-        printable[row] = json_float(float(values[row]))
-    return list(printable.tolist())
+    cells = values.astype(object)
+    cells[whole] = values[whole].astype(np.int64)
+    for row in np.flatnonzero(is_odd).tolist():
+        cells[row] = printable(float(values[row]), odd)
+    return list(cells.tolist())
