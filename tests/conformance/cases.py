@@ -26,8 +26,8 @@ status; without one it is 200. More comment lines mean something:
     # differs: why we answer otherwise on purpose
         the answer is then given twice, behind `---- influxd` and `---- ours`
     # any order
-        rows inside a series may come in any order, as where InfluxDB merges points of one time
-        from a heap
+        rows of a series, and series, may come in any order, as where InfluxDB merges points of
+        one time from a heap
     # within 1e-6
         numbers may be off by this part of them, where an optimiser found them
 
@@ -119,7 +119,7 @@ class Case:
 
     @property
     def any_order(self) -> bool:
-        """Return whether the rows of a series may come in any order."""
+        """Return whether rows and series may come in any order."""
         return ANY_ORDER in self.notes
 
     @property

@@ -189,7 +189,7 @@ class _Comparison:
         return "" if type(expected) is type(got) and expected == got else _told(path, expected, got)
 
     def _lists(self, path: str, expected: list[Json], got: list[Json]) -> str:
-        if self.any_order and path.endswith("/values"):
+        if self.any_order and path.endswith(("/values", "/series")):
             expected, got = sorted(expected, key=_show), sorted(got, key=_show)
         for i, (a, b) in enumerate(zip(expected, got, strict=False)):
             if found := self.first_difference(f"{path}/{i}", a, b):

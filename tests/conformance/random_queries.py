@@ -1,0 +1,172 @@
+"""Random data and random SELECT statements, for asking two servers the same.
+
+Everything comes from a seeded `random.Random`: a failure is found again by its seed. Two series
+never have a point at one time, because InfluxDB leaves the order of such rows open.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Sequence
+
+START_S = 1_699_999_200
+LENGTH_S = 600
+
+NUMBERS = ("f", "i")
+FIELDS = ("f", "i", "s", "b")
+TAGS = ("h", "r")
+SERIES = ("h=a,r=x", "h=b,r=y", "h=c", "h=d,r=x", "r=y")
+AGGREGATES = ("count", "sum", "mean", "median", "spread", "stddev")
+SELECTORS = ("first", "last", "min", "max")
+ANY_TYPE = ("count", "first", "last", "mode")
+WINDOWS = ("10s", "20s", "30s", "1m", "90s", "10m", "1h", "20s, 5s", "1m, -10s")
+FILLS = ("", "fill(null)", "fill(none)", "fill(previous)", "fill(linear)", "fill(0)", "fill(2.5)")
+CONDITIONS = (
+    "h = 'a'",
+    "h != 'a'",
+    "r = ''",
+    "r != 'x'",
+    "h =~ /^(a|c)$/",
+    "r !~ /x/",
+    "f > 0",
+    "f <= 10.5",
+    "i != 3",
+    "i % 2 = 0",
+    "i = 4",
+    "f > i",
+    "s = 'ok'",
+    "s != 'ok'",
+    "s =~ /a/",
+    "b = true",
+)
+TRANSFORMS = (
+    "derivative({}, 1s)",
+    "derivative({})",
+    "non_negative_derivative({}, 1s)",
+    "difference({})",
+    "non_negative_difference({})",
+    "moving_average({}, 2)",
+    "moving_average({}, 3)",
+    "cumulative_sum({})",
+    "elapsed({}, 1s)",
+)
+
+
+def lines(rng: random.Random) -> list[str]:
+    """Return line protocol of some series with gaps, precision s, no two points at one time."""
+    found = []
+    for offset in range(LENGTH_S):
+        if rng.random() > 0.15:
+            continue
+        head = f"m,{rng.choice(SERIES)}"
+        values = [
+            f"f={rng.choice((rng.randint(-20, 20), round(rng.uniform(-50, 50), 2)))}",
+            f"i={rng.randint(-9, 9)}i",
+            f's="{rng.choice(("ok", "warn", "", "x y"))}"',
+            f"b={rng.choice(('true', 'false'))}",
+        ]
+        kept = [value for value in values if rng.random() < 0.75] or values[:1]
+        found.append(f"{head} {','.join(kept)} {START_S + offset}")
+    return found
+
+
+@dataclass(slots=True)
+class Statements:
+    """A source of random SELECT statements over `lines`."""
+
+    rng: random.Random
+
+    def select(self) -> str:
+        """Return one statement."""
+        kinds = (self._raw, self._aggregate, self._windows, self._windows, self._transform)
+        return self.rng.choice(kinds)()
+
+    def _some(self, items: Sequence[str], most: int) -> list[str]:
+        return self.rng.sample(items, self.rng.randint(1, min(most, len(items))))
+
+    def _maybe(self, text: str, chance: float = 0.5) -> str:
+        return text if self.rng.random() < chance else ""
+
+    def _raw(self) -> str:
+        names = ", ".join(self._some((*FIELDS, *TAGS), 4))
+        operand = self.rng.choice(("i", "2", "f", "0"))
+        product = f"{self.rng.choice(NUMBERS)} {self.rng.choice('+-*/')} {operand}"
+        alias = f"f AS x, {self.rng.choice(FIELDS)}"
+        columns = self.rng.choice(("*", "*::field", names, product, alias))
+        dims = self.rng.choice(("", "", "GROUP BY h", "GROUP BY r, h", "GROUP BY *"))
+        return self._statement(columns, self._where(self._maybe(self._range())), dims, "")
+
+    def _call(self) -> str:
+        draw = self.rng.random()
+        if draw < 0.45:
+            return f"{self.rng.choice(AGGREGATES)}({self.rng.choice(NUMBERS)})"
+        if draw < 0.75:
+            return f"{self.rng.choice(SELECTORS)}({self.rng.choice(NUMBERS)})"
+        if draw < 0.9:
+            return f"{self.rng.choice(ANY_TYPE)}({self.rng.choice(FIELDS)})"
+        return f"percentile({self.rng.choice(NUMBERS)}, {self.rng.choice((5, 50, 90, 99.9))})"
+
+    def _calls(self) -> str:
+        draw = self.rng.random()
+        if draw < 0.6:
+            return ", ".join(self._call() for _ in range(self.rng.randint(1, 3)))
+        if draw < 0.7:
+            return f"{self.rng.choice(SELECTORS)}(f), {self.rng.choice((*FIELDS, *TAGS))}"
+        if draw < 0.8:
+            return f"{self.rng.choice((*AGGREGATES, *SELECTORS))}(*)"
+        if draw < 0.85:
+            return f"distinct({self.rng.choice(FIELDS)})"
+        if draw < 0.9:
+            return f"count(distinct({self.rng.choice(FIELDS)}))"
+        left = f"{self.rng.choice(AGGREGATES)}({self.rng.choice(NUMBERS)})"
+        return f"{left} {self.rng.choice('+-*/')} {self.rng.choice(('2', 'max(f)', 'count(i)'))}"
+
+    def _aggregate(self) -> str:
+        dims = self.rng.choice(("", "", "GROUP BY h", "GROUP BY r", "GROUP BY *"))
+        return self._statement(self._calls(), self._where(self._maybe(self._range())), dims, "")
+
+    def _windows(self) -> str:
+        return self._statement(self._calls(), self._where(self._range()), *self._by_time())
+
+    def _transform(self) -> str:
+        transform = self.rng.choice(TRANSFORMS)
+        if self.rng.random() < 0.4:
+            column = transform.format(self.rng.choice(NUMBERS))
+            dims = self.rng.choice(("", "GROUP BY h", "GROUP BY *"))
+            return self._statement(column, self._where(self._maybe(self._range())), dims, "")
+        call = f"{self.rng.choice((*AGGREGATES, *SELECTORS))}({self.rng.choice(NUMBERS)})"
+        return self._statement(transform.format(call), self._where(self._range()), *self._by_time())
+
+    def _by_time(self) -> tuple[str, str]:
+        tags = self.rng.choice(("", "", ", h", ", r", ", *"))
+        return f"GROUP BY time({self.rng.choice(WINDOWS)}){tags}", self.rng.choice(FILLS)
+
+    def _range(self) -> str:
+        low = START_S + self.rng.choice((-30, 0, 0, 7, 60, 300))
+        high = START_S + self.rng.choice((200, 300, 599, 600, 650))
+        above, below = self.rng.choice((">=", ">")), self.rng.choice(("<", "<="))
+        return f"time {above} {low}s AND time {below} {high}s"
+
+    def _where(self, bounds: str) -> str:
+        parts = [bounds] if bounds else []
+        if self.rng.random() < 0.35:
+            parts.append(self._condition())
+        return f"WHERE {' AND '.join(parts)}" if parts else ""
+
+    def _condition(self) -> str:
+        one = self.rng.choice(CONDITIONS)
+        if self.rng.random() < 0.3:
+            return f"({one} {self.rng.choice(('AND', 'OR'))} {self._condition()})"
+        return one
+
+    def _statement(self, columns: str, where: str, dims: str, fill: str) -> str:
+        order = self._maybe("ORDER BY time DESC", 0.25)
+        limit = self._maybe(f"LIMIT {self.rng.randint(1, 6)}", 0.25)
+        offset = self._maybe(f"OFFSET {self.rng.randint(1, 4)}", 0.15)
+        slimit = self._maybe(f"SLIMIT {self.rng.randint(1, 3)}", 0.1) if dims else ""
+        parts = ("SELECT", columns, "FROM m", where, dims, fill, order, limit, offset, slimit)
+        return " ".join(part for part in parts if part)
