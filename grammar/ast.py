@@ -1,7 +1,8 @@
 """The tree of an InfluxQL text: one frozen dataclass a rule, named as the rule.
 
-Nothing here knows a schema, a clock or an engine. Durations are int nanoseconds. Every node prints itself back to
-InfluxQL with `str()` (see `grammar.printer`).
+Nothing here knows a schema, a clock or an engine. Durations are int nanoseconds. Bound parameters
+are gone: the parser put their values in. `grammar.printer.to_influxql` turns every node back into
+text.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from enum import StrEnum
 from typing import TypeAlias
 
 
-# --- expressions --------------------------------------------------------------------------------------------------
+# --- expressions ----------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class IntegerLiteral:
     """`42`, also beyond int64 (InfluxDB then calls it unsigned)."""
@@ -55,13 +56,6 @@ class RegexLiteral:
 
 
 @dataclass(frozen=True, slots=True)
-class BoundParameter:
-    """`$name`, before `bind` put a value in its place."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
 class Wildcard:
     """`*`, `*::field` or `*::tag`; kind is "", "field" or "tag"."""
 
@@ -70,7 +64,10 @@ class Wildcard:
 
 @dataclass(frozen=True, slots=True)
 class VarRef:
-    """A name, with its cast: "", "float", "integer", "unsigned", "string", "boolean", "field" or "tag"."""
+    """A name and its cast.
+
+    The cast is "", "float", "integer", "unsigned", "string", "boolean", "field" or "tag".
+    """
 
     name: str
     cast: str = ""
@@ -95,7 +92,8 @@ class Call:
 class BinaryExpr:
     """`lhs op rhs`; op as written but AND, OR in capitals and `<>` as `!=`.
 
-    A minus before a name, call or parenthesis is `-1 * x`; before a number it is part of the literal.
+    A minus before a name, call or parenthesis is `-1 * x`, itself in a ParenExpr behind `*` and its
+    like; before a number it is part of the literal. Long AND and OR chains are balanced trees.
     """
 
     op: str
@@ -117,12 +115,11 @@ Literal: TypeAlias = (
     | BooleanLiteral
     | DurationLiteral
     | RegexLiteral
-    | BoundParameter
 )
 Expr: TypeAlias = Literal | Wildcard | VarRef | Distinct | Call | BinaryExpr | ParenExpr
 
 
-# --- SELECT -------------------------------------------------------------------------------------------------------
+# --- SELECT ---------------------------------------------------------------------------------------
 class Fill(StrEnum):
     """What `fill()` does with empty windows."""
 
@@ -143,15 +140,15 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """`"db"."rp"."name"`; "" where a part is not given, `db..m` included. Either name or regex is set.
+    """`"db"."rp"."name"`; "" where a part is not given, `db..m` included.
 
-    `is_target_name` marks `:MEASUREMENT` of an INTO target.
+    Either name or regex is set. `is_target_name` marks `:MEASUREMENT` of an INTO target.
     """
 
     name: str = ""
     retention_policy: str = ""
     database: str = ""
-    regex: RegexLiteral | BoundParameter | None = None
+    regex: RegexLiteral | None = None
     is_target_name: bool = False
 
 
@@ -163,12 +160,12 @@ class SubQuery:
 
 
 Source: TypeAlias = Measurement | SubQuery
-LimitValue: TypeAlias = int | BoundParameter
+LimitValue: TypeAlias = int
 
 
 @dataclass(frozen=True, slots=True)
 class Select:
-    """A SELECT. `fill` is None when not written; limits are 0 when not written."""
+    """A SELECT. `fill` is None when not written or null; limits are 0 when not written."""
 
     fields: tuple[Field, ...]
     sources: tuple[Source, ...]
@@ -195,7 +192,7 @@ class Explain:
     verbose: bool = False
 
 
-# --- databases and retention policies -----------------------------------------------------------------------------
+# --- databases and retention policies -------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class PolicyOptions:
     """The options of a retention policy; None where not written. INF is 0 ns."""
@@ -250,7 +247,7 @@ class DropRetentionPolicy:
     database: str
 
 
-# --- deletes ------------------------------------------------------------------------------------------------------
+# --- deletes --------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class Delete:
     """`DELETE [FROM ...] [WHERE ...]`."""
@@ -281,7 +278,7 @@ class DropShard:
     id: int
 
 
-# --- users --------------------------------------------------------------------------------------------------------
+# --- users ----------------------------------------------------------------------------------------
 class Privilege(StrEnum):
     """A right on a database."""
 
@@ -292,7 +289,7 @@ class Privilege(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CreateUser:
-    """`CREATE USER name WITH PASSWORD 'p' [WITH ALL PRIVILEGES]`. Prints the password as [REDACTED]."""
+    """`CREATE USER name WITH PASSWORD 'p' [WITH ALL PRIVILEGES]`. Prints [REDACTED]."""
 
     name: str
     password: str
@@ -301,7 +298,7 @@ class CreateUser:
 
 @dataclass(frozen=True, slots=True)
 class SetPassword:
-    """`SET PASSWORD FOR name = 'p'`. Prints the password as [REDACTED]."""
+    """`SET PASSWORD FOR name = 'p'`. Prints [REDACTED]."""
 
     name: str
     password: str
@@ -332,10 +329,13 @@ class Revoke:
     database: str = ""
 
 
-# --- continuous queries and subscriptions -------------------------------------------------------------------------
+# --- continuous queries and subscriptions ---------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class CreateContinuousQuery:
-    """`CREATE CONTINUOUS QUERY name ON database [RESAMPLE ...] BEGIN select END`; 0 where not written."""
+    """`CREATE CONTINUOUS QUERY name ON database [RESAMPLE ...] BEGIN select END`.
+
+    The durations are 0 where not written.
+    """
 
     name: str
     database: str
@@ -374,13 +374,13 @@ class DropSubscription:
 
 @dataclass(frozen=True, slots=True)
 class KillQuery:
-    """`KILL QUERY id [ON 'host']`."""
+    """`KILL QUERY id [ON host]`."""
 
     id: int
     host: str = ""
 
 
-# --- SHOW ---------------------------------------------------------------------------------------------------------
+# --- SHOW -----------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class ShowDatabases:
     """`SHOW DATABASES`."""
@@ -446,16 +446,19 @@ class ShowDiagnostics:
 
 @dataclass(frozen=True, slots=True)
 class NameFilter:
-    """A choice of names: op is `=`, `!=`, `=~`, `!~` or IN; names for the first two and IN, regex for the others."""
+    """A choice of names: op is `=`, `!=` or IN with names, `=~` or `!~` with a regex."""
 
     op: str
     names: tuple[str, ...] = ()
-    regex: RegexLiteral | BoundParameter | None = None
+    regex: RegexLiteral | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ShowMeasurements:
-    """`SHOW MEASUREMENTS [ON db[.rp]] [WITH MEASUREMENT ...] [WHERE ...] [LIMIT] [OFFSET]`; "*" for a starred part."""
+    """`SHOW MEASUREMENTS [ON db[.rp]] [WITH MEASUREMENT ...] [WHERE ...] [LIMIT] [OFFSET]`.
+
+    A part of ON that is a star is "*". The measurement filter is `=` with one name or `=~`.
+    """
 
     database: str = ""
     retention_policy: str = ""
@@ -528,7 +531,7 @@ class Countable(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ShowCardinality:
-    """`SHOW <what> [EXACT] CARDINALITY [ON] [FROM] [WITH KEY ...] [WHERE] [GROUP BY] [LIMIT] [OFFSET]`."""
+    """`SHOW <what> [EXACT] CARDINALITY [ON] [FROM] [WITH KEY] [WHERE] [GROUP BY] [LIMIT] ...`."""
 
     what: Countable
     is_exact: bool = False

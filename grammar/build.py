@@ -62,7 +62,7 @@ class Unexpected(Refused):
         super().__init__(words, place)
 
 
-# --- SELECT -----------------------------------------------------------------------------------------------------------
+# --- SELECT ---------------------------------------------------------------------------------------
 _Filling = tuple[ast.Fill | None, int | float]
 _Order = tuple[bool, bool]  # an ORDER BY was written, it says DESC
 
@@ -176,7 +176,9 @@ def _fill(arguments: tuple[ast.Expr, ...] | None = None) -> _Filling:
     if len(arguments) != 1:
         raise Refused("fill requires an argument, e.g.: 0, null, none, previous, linear")
     match arguments[0]:
-        case ast.VarRef("null" | "none" | "previous" | "linear" as name, ""):
+        case ast.VarRef("null", ""):
+            return None, 0
+        case ast.VarRef("none" | "previous" | "linear" as name, ""):
             return ast.Fill(name), 0
         case ast.IntegerLiteral(value) | ast.NumberLiteral(value):
             return ast.Fill.NUMBER, value
@@ -225,7 +227,7 @@ def _limit(word: Token | None = None, number: Token | None = None) -> int:
     return min(value, _INT64_MAX)
 
 
-# --- expressions ------------------------------------------------------------------------------------------------------
+# --- expressions ----------------------------------------------------------------------------------
 def _chain(op: str, terms: Sequence[ast.Expr]) -> ast.Expr:
     """Return `term op term op ...`, as written from left to right, or balanced where that tree would be deep."""
     if len(terms) > _CHAIN:
@@ -317,7 +319,7 @@ def _regex(pattern: Token) -> ast.RegexLiteral:
     return ast.RegexLiteral(pattern.value)
 
 
-# --- databases and retention policies ---------------------------------------------------------------------------------
+# --- databases and retention policies -------------------------------------------------------------
 _Option = tuple[str, int | str | bool]  # a field of PolicyOptions, or "policy"
 _OPTION_WORDS = {
     "duration_ns": "DURATION",
@@ -376,7 +378,7 @@ def _create_retention_policy(
     return ast.CreateRetentionPolicy(name, database, _policy_options(options))
 
 
-# --- deletes ----------------------------------------------------------------------------------------------------------
+# --- deletes --------------------------------------------------------------------------------------
 def _victims(*sources: ast.Measurement) -> tuple[ast.Measurement, ...]:
     for source in sources:
         if source.retention_policy:
@@ -403,7 +405,7 @@ def _kill_query(number: Token, host: str = "") -> ast.KillQuery:
     return ast.KillQuery(_id(number), host)
 
 
-# --- users ------------------------------------------------------------------------------------------------------------
+# --- users ----------------------------------------------------------------------------------------
 def _create_user(name: str, password: str, privileges: Token | None = None) -> ast.CreateUser:
     return ast.CreateUser(name, password, is_admin=privileges is not None)
 
@@ -422,7 +424,7 @@ def _revoke(privilege: ast.Privilege, database: str, user: str) -> ast.Revoke:
     return ast.Revoke(privilege, user, database)
 
 
-# --- continuous queries and subscriptions -----------------------------------------------------------------------------
+# --- continuous queries and subscriptions ---------------------------------------------------------
 def _create_continuous_query(
     name: str, database: str, resample: tuple[int, int], select: ast.Select
 ) -> ast.CreateContinuousQuery:
@@ -471,7 +473,7 @@ def _create_subscription(
     return ast.CreateSubscription(name, database, policy, mode.type, destinations)
 
 
-# --- SHOW -------------------------------------------------------------------------------------------------------------
+# --- SHOW -----------------------------------------------------------------------------------------
 _Names = tuple[ast.Measurement, ...]
 
 
@@ -559,7 +561,7 @@ def _show_cardinality(what: ast.Countable, children: Sequence[Any]) -> ast.ShowC
     )
 
 
-# --- the table --------------------------------------------------------------------------------------------------------
+# --- the table ------------------------------------------------------------------------------------
 _Children = list[Any]
 
 

@@ -160,7 +160,7 @@ def _parts(node: object) -> Iterator[object]:
         yield from filter(is_dataclass, value if isinstance(value, tuple) else (value,))
 
 
-# --- errors, after the fact -------------------------------------------------------------------------------------------
+# --- errors, after the fact -----------------------------------------------------------------------
 def _syntax_error(text: str, tokens: Sequence[Token]) -> ParseError:
     """Return the error for a token that the grammar could not take, the last one."""
     *taken, found = tokens
