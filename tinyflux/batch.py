@@ -1,23 +1,26 @@
 """PointBatch: many points as a few arrays, the one currency of the write path.
 
-A batch is a sequence of points in rows. What repeats is held once and named by number: the series key (measurement and
-tag set) and the field layout (field keys with their types). What differs is flat: one int64 time a row, and one 8-byte
-slot a field value, all rows one after another. Nothing is grouped here: small requests stay cheap, blocks concatenate,
-and the memtable groups by series when it is first read.
+A batch is a sequence of points in rows. What repeats is held once and named by number: the series
+key (measurement and tag set) and the field layout (field keys with their types). What differs is
+flat: one int64 time a row, and one 8-byte slot a field value, all rows one after another. Nothing
+is grouped here: small requests stay cheap, blocks concatenate, and the memtable groups by series
+when it is first read.
 
     keys     [b'["cpu","host","a"]', ...]           the distinct series of the batch
     layouts  [(("usage", FLOAT), ("n", INTEGER))]   the distinct field layouts of the batch
     strings  ["up", ...]                            the string values, named by number
     key_rows, times, layout_rows                    one entry a point
-    values                                          the slots of all points, in row order, then layout order
+    values                                          the slots of all points, row after row
 
-The series key is canonical JSON (`series_key`): an array of the measurement and then tag key, tag value, ... sorted by
-tag key. Bytes hash once, compare fast, and any tag set of the TinyFlux API fits (None, "", any text).
+The series key is canonical JSON (`series_key`): an array of the measurement and then tag key, tag
+value, ... sorted by tag key. Bytes hash once, compare fast, and any tag set of the TinyFlux API
+fits (None, "", any text).
 
-Two contracts meet in the engine; this is the one place that says so. TinyFlux keeps points of equal series and time;
-InfluxDB merges their fields, newest value wins. A storage opened with `overwrite=True` follows InfluxDB, with
-`overwrite=False` (the default) TinyFlux. TinyFlux times are datetimes (microseconds); inside, and in a batch, they are
-int64 nanoseconds since 1970, UTC. A field that is None in the API is a value here too: its slot has type NONE.
+Two contracts meet in the engine; this is the one place that says so. TinyFlux keeps points of equal
+series and time; InfluxDB merges their fields, newest value wins. A storage opened with
+`overwrite=True` follows InfluxDB, with `overwrite=False` (the default) TinyFlux. TinyFlux times are
+datetimes (microseconds); inside, and in a batch, they are int64 nanoseconds since 1970, UTC. A
+field that is None in the API is a value here too: its slot has type NONE.
 """
 
 from __future__ import annotations
@@ -31,8 +34,13 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from tinyflux.point import make_point
+from tinyflux.times import datetime_from_us
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from tinyflux.point import Point
 
 Int32s: TypeAlias = NDArray[np.int32]
 Int64s: TypeAlias = NDArray[np.int64]
@@ -91,8 +99,8 @@ class PointBatch:
         times: int64[n], ns since 1970 UTC, in the order the points were given.
         layouts: Distinct field layouts; a field key occurs once in a layout.
         layout_rows: int32[n], which layout each point has.
-        values: int64[m], one slot a field value, point after point: the bits of a float64, an integer, 0 or 1 for a
-            boolean, an index into `strings`, 0 for None.
+        values: int64[m], one slot a field value, point after point: the bits of a float64, an
+            integer, 0 or 1 for a boolean, an index into `strings`, 0 for None.
         strings: The string values.
     """
 
@@ -118,8 +126,13 @@ class PointBatch:
         np.cumsum(self.widths(), out=offsets[1:])
         return offsets
 
+    def __iter__(self) -> Iterator[Point]:
+        """Yield the points as Points, unchecked: text and booleans survive. Times lose their ns."""
+        for measurement, tags, time_ns, fields in self.rows():
+            yield make_point(datetime_from_us(time_ns // 1000), measurement, dict(tags), fields)
+
     def rows(self) -> Iterator[tuple[str, Tags, int, dict[str, FieldValue]]]:
-        """Yield measurement, tags, time in ns and fields of each point, in row order. Slow: a loop in Python."""
+        """Yield measurement, tags, time in ns and fields of each point. A loop in Python: slow."""
         parsed = [parse_series_key(key) for key in self.keys]
         floats = self.values.view(np.float64)
         start = 0
@@ -144,7 +157,7 @@ class PointBatch:
             yield measurement, tags, time, fields
 
     def take(self, keep: Bools) -> PointBatch:
-        """Return a batch of the points where keep (bool[n]) is true. Keys, layouts and strings are shared."""
+        """Return the points where keep (bool[n]) is true; keys, layouts and strings are shared."""
         slots = np.repeat(keep, self.widths())
         return PointBatch(
             self.keys,
@@ -193,7 +206,7 @@ class BatchBuilder:
                 slots.append(len(self._strings) + len(strings))
                 strings.append(str(value))
             else:
-                slots.append(0 if value is None else value)  # type: ignore[arg-type]  # str is above
+                slots.append(0 if value is None else value)  # type: ignore[arg-type]
         shape = tuple(layout)
         if shape not in self._layouts:
             codes = "".join("d" if kind is FieldType.FLOAT else "q" for _, kind in shape)

@@ -231,9 +231,7 @@ class PointColumns:
             self._extend(_us_from_cells([row[0] for row in rows]), shape_rows, starts, values)
 
     def _row_shape(self, row: Sequence[str]) -> tuple[int, int]:
-        """Return the shape of a row whose values are all floats, and where its fields begin; -1:
-        not that plain.
-        """
+        """Return the shape of a row as if all its values were floats, and where they begin."""
         keys = tuple(row[2::2])
         at = self._splits.get(keys)
         if at is None:
@@ -364,6 +362,29 @@ class PointColumns:
         if kind is SlotKind.INTEGER:
             return int(slot)
         return None if kind is SlotKind.NONE else self.objects[int(slot)]
+
+    def slots_of(self, key: str) -> tuple[Int64s, Int64s]:
+        """Return int64[shapes] twice: which slot of a point a field is, or -1; and its kind."""
+        offsets = np.full(len(self.shapes), -1, np.int64)
+        kinds = np.zeros(len(self.shapes), np.int64)
+        for number, shape in enumerate(self.shapes):
+            if key in shape.names:
+                offsets[number] = shape.names.index(key)
+                kinds[number] = shape.kinds[offsets[number]]
+        return offsets, kinds
+
+    def field_values(self, key: str, rows: Int64s | slice) -> tuple[Int64s, list[Any]]:
+        """Return at which places of `rows` a field is there, ascending, and its values there."""
+        offsets, kinds = self.slots_of(key)
+        shape_rows = self.shape_rows[rows]
+        offset = offsets[shape_rows]
+        places = np.flatnonzero(offset >= 0)
+        slots = self.values[self.starts[rows][places] + offset[places]].tolist()
+        kind_rows = kinds[shape_rows[places]]
+        if not kind_rows.any():
+            return places, slots
+        pairs = zip(map(SlotKind, kind_rows.tolist()), slots, strict=True)
+        return places, [self.value(kind, slot) for kind, slot in pairs]
 
     def points(self, rows: Int64s | slice) -> list[Point]:
         """Return new Points of these positions. About 1.5 us each."""

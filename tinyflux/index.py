@@ -18,7 +18,7 @@ import numpy as np
 
 from tinyflux.columns import PointColumns
 from tinyflux.matching import matching_rows
-from tinyflux.queries import CompoundQuery, SimpleQuery
+from tinyflux.queries import CompoundQuery, MeasurementQuery, SimpleQuery
 from tinyflux.times import datetime_from_us
 
 if TYPE_CHECKING:
@@ -179,15 +179,15 @@ class Index:
 
     def get_measurements(self) -> set[str]:
         """Return the names of all measurements."""
-        return {shape.measurement for shape in self._shapes(None)}
+        return {shape.measurement for shape in self._valid_shapes(None)}
 
     def get_tag_keys(self, measurement: str | None = None) -> set[str]:
         """Return all tag keys, of one measurement if it is given."""
-        return {key for shape in self._shapes(measurement) for key in shape.tags}
+        return {key for shape in self._valid_shapes(measurement) for key in shape.tags}
 
     def get_field_keys(self, measurement: str | None = None) -> set[str]:
         """Return all field keys, of one measurement if it is given."""
-        return {key for shape in self._shapes(measurement) for key in shape.names}
+        return {key for shape in self._valid_shapes(measurement) for key in shape.names}
 
     def get_tag_values(
         self, tag_keys: Iterable[str] = (), measurement: str | None = None
@@ -200,7 +200,7 @@ class Index:
         """
         wanted = list(tag_keys)
         values: dict[str, set[str | None]] = {key: set() for key in wanted}
-        for shape in self._shapes(measurement):
+        for shape in self._valid_shapes(measurement):
             for key, value in shape.tags.items():
                 if not wanted or key in values:
                     values.setdefault(key, set()).add(value)
@@ -208,15 +208,13 @@ class Index:
 
     def get_field_values(self, field_key: str, measurement: str | None = None) -> list[Any]:
         """Return all values of a field in storage order, of one measurement if it is given."""
-        return [
-            fields[field_key]
-            for shape, fields in self._columns.field_sets(slice(0, len(self)))
-            if field_key in fields and (not measurement or shape.measurement == measurement)
-        ]
+        _, values = self._columns.field_values(field_key, self._rows(measurement))
+        return values
 
     def get_timestamps(self, measurement: str | None = None) -> list[float]:
         """Return all times in storage order, as seconds since 1970."""
-        seconds: list[float] = (self._times(measurement) / 1e6).tolist()
+        times = self._columns.times[self._rows(measurement)]
+        seconds: list[float] = (times / 1e6).tolist()
         return seconds
 
     # What the database uses -----------------------------------------------------------------------
@@ -295,19 +293,19 @@ class Index:
         self._latest = None
 
     def _shapes(self, measurement: str | None) -> list[Shape]:
-        if not self._valid:
-            return []
+        """Return the shapes that points have, whether the flag says valid or not."""
         columns = self._columns
         shapes = [columns.shapes[number] for number in columns.live_shapes()]
         return [s for s in shapes if not measurement or s.measurement == measurement]
 
-    def _times(self, measurement: str | None) -> Int64s:
-        """Return int64[n], the times in us since 1970, in storage order."""
-        columns = self._columns
-        if not measurement:
-            return columns.times
-        wanted = [shape.measurement == measurement for shape in columns.shapes]
-        return columns.times[np.array(wanted, np.bool_)[columns.shape_rows]]
+    def _valid_shapes(self, measurement: str | None) -> list[Shape]:
+        return self._shapes(measurement) if self._valid else []
+
+    def _rows(self, measurement: str | None) -> Int64s | slice:
+        if not self._valid:
+            return slice(0, 0)
+        query = MeasurementQuery() == measurement if measurement else None
+        return matching_rows(self._columns, query)
 
     def _result(self, rows: Int64s | slice) -> IndexResult:
         labels = self._labels if self._labels is not None else np.arange(len(self))

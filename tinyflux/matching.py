@@ -187,7 +187,7 @@ def _field_mask(columns: PointColumns, query: SimpleQuery, rows: Int64s | slice)
     if not query.path or not isinstance(query.path[0], str):
         return _called(query, [fields for _, fields in columns.field_sets(rows)])
     key, *further = query.path
-    offsets, kinds = _slots_of(columns, str(key))
+    offsets, kinds = columns.slots_of(str(key))
     shape_rows = columns.shape_rows[rows]
     offset = offsets[shape_rows]
     present = offset >= 0
@@ -198,17 +198,6 @@ def _field_mask(columns: PointColumns, query: SimpleQuery, rows: Int64s | slice)
     kind = kinds[shape_rows[present]]
     mask[present] = _value_mask(columns, query, slots, kind)
     return mask
-
-
-def _slots_of(columns: PointColumns, key: str) -> tuple[Int64s, Int64s]:
-    """Return int64[shapes] twice: which slot of a point the field is, or -1; and its kind."""
-    offsets = np.full(len(columns.shapes), -1, np.int64)
-    kinds = np.zeros(len(columns.shapes), np.int64)
-    for number, shape in enumerate(columns.shapes):
-        if key in shape.names:
-            offsets[number] = shape.names.index(key)
-            kinds[number] = shape.kinds[offsets[number]]
-    return offsets, kinds
 
 
 def _value_mask(columns: PointColumns, query: SimpleQuery, slots: Int64s, kinds: Int64s) -> Bools:

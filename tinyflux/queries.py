@@ -21,7 +21,7 @@ import operator as operators
 import re
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, ClassVar, Final, NoReturn, Protocol, TypeAlias
+from typing import Any, ClassVar, Final, NoReturn, Protocol, Self, TypeAlias
 
 from tinyflux.times import to_utc
 from tinyflux.utils import freeze
@@ -272,25 +272,25 @@ class BaseQuery:
         self._path: tuple[PathPart, ...] = ()
         self._hash: tuple[Any, ...] = ()
 
-    def _extended(self, part: PathPart) -> BaseQuery:
+    def _extended(self, part: PathPart) -> Self:
         builder = type(self)()
         builder._path = (*self._path, part)
         hashable = not any(callable(step) for step in builder._path)
         builder._hash = ("path", builder._path) if hashable else ()
         return builder
 
-    def __getattr__(self, name: str) -> BaseQuery:
+    def __getattr__(self, name: str) -> Self:
         if name.startswith("_"):
             # copy, pickle and hasattr look for dunder names and must be told no.
             raise AttributeError(name)
         return self[name]
 
-    def __getitem__(self, key: str) -> BaseQuery:
+    def __getitem__(self, key: str) -> Self:
         if not self._path_required:
             raise RuntimeError("This query does not require a key.")
         return self._extended(key)
 
-    def map(self, func: Callable[[Any], Any]) -> BaseQuery:
+    def map(self, func: Callable[[Any], Any]) -> Self:
         """Return a builder that applies a function to the value before the test.
 
         Without a key before it, the function gets the whole tag or field mapping. An exception in

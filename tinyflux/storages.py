@@ -210,8 +210,8 @@ class CSVStorage(Storage):
         create_dirs: Make missing parent directories too.
         encoding: Of the file; UTF-8 when not given.
         access_mode: As of `open`: r, r+, w, w+, a or a+.
-        flush_on_insert: Every append is on disk when it returns. If not, with the next read, rewrite
-            or close.
+        flush_on_insert: Every append is on disk when it returns; if not, with the next read,
+            rewrite or close.
         newline: As of `open`.
         kwargs: The dialect, for `csv.reader` and `csv.writer`.
 
