@@ -1,0 +1,167 @@
+"""JSON documents, byte for byte as influxd 1.6.7 answered them."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import pytest
+
+from gateway.encoding.json import JsonEncoder, indented
+from gateway.results import Result, Series
+from tests.unit.gateway.tables import by_tag, every_type, failed, many_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from gateway.results import Column
+
+
+def printed(results: Iterable[Result], epoch_ns: int = 0, *, pretty: bool = False) -> str:
+    return b"".join(JsonEncoder(epoch_ns, pretty=pretty).document(results)).decode()
+
+
+def test_every_type_prints_as_influxd_prints_it() -> None:
+    assert printed([Result(0, [every_type()])]) == (
+        '{"results":[{"statement_id":0,"series":[{"name":"m",'
+        '"columns":["time","b","f","g","host","i","s"],"values":['
+        '["1969-12-31T23:59:58.499999999Z",true,1,0.5,"a",3,"x\\u003c\\u003e\\u0026é,\\"q"],'
+        '["2017-07-14T02:40:00Z",null,-0,123456789012345680,"c d",null,null],'
+        '["2017-07-14T02:40:00.123456789Z",null,1e+21,1e-7,"b",null,null]]}]}]}\n'
+    )
+
+
+def test_epoch_prints_times_as_numbers() -> None:
+    result = Result(0, [by_tag("a", 1_500_000_000_123_456_789, 1.0)])
+    assert '"values":[[1500000000123,1]]' in printed([result], 1_000_000)
+
+
+def test_statement_without_rows_has_no_series() -> None:
+    assert (
+        printed([Result(0), Result(1)]) == '{"results":[{"statement_id":0},{"statement_id":1}]}\n'
+    )
+
+
+def test_request_without_statement_is_an_empty_object() -> None:
+    assert printed([]) == "{}\n"
+
+
+def test_header_without_rows_has_no_values() -> None:
+    users = Series("", ["user", "admin"], [[], []])
+    assert printed([Result(0, [users])]) == (
+        '{"results":[{"statement_id":0,"series":[{"columns":["user","admin"]}]}]}\n'
+    )
+
+
+def test_keys_come_in_influxds_order() -> None:
+    series = by_tag("", 0, 2.5)
+    series.partial = True
+    result = Result(3, [series], [("warning", "careful")], partial=True)
+    assert printed([result]) == (
+        '{"results":[{"statement_id":3,"series":[{"name":"m","tags":{"host":""},'
+        '"columns":["time","f"],"values":[["1970-01-01T00:00:00Z",2.5]],"partial":true}],'
+        '"messages":[{"level":"warning","text":"careful"}],"partial":true}]}\n'
+    )
+
+
+def test_error_stays_in_its_own_result() -> None:
+    results = [Result(0), failed(1, "database not found: <x>"), failed(2, "not executed")]
+    assert printed(results) == (
+        '{"results":[{"statement_id":0},'
+        '{"statement_id":1,"error":"database not found: \\u003cx\\u003e"},'
+        '{"statement_id":2,"error":"not executed"}]}\n'
+    )
+
+
+def test_line_separators_are_escaped_and_other_unicode_is_not() -> None:
+    series = Series("é\u2028\u2029☃", ["key"], [["x"]])
+    assert '"name":"é\\u2028\\u2029☃"' in printed([Result(0, [series])])
+
+
+def test_lists_print_as_lists_and_floats_in_them_as_go_prints_them() -> None:
+    series = Series("", ["a", "b"], [[1.0, None, 1e-7], [["x"], [], ["y", "z"]]])
+    assert '"values":[[1,["x"]],[null,[]],[1e-7,["y","z"]]]' in printed([Result(0, [series])])
+
+
+def test_int64_is_exact() -> None:
+    series = Series("m", ["i"], [[2**63 - 1, -(2**63)]])
+    assert '"values":[[9223372036854775807],[-9223372036854775808]]' in printed(
+        [Result(0, [series])]
+    )
+
+
+@pytest.mark.parametrize(
+    "sizes", [(25_000,), (3, 25_000, 3), (9_999, 1, 10_000, 10_001), (1,) * 50]
+)
+def test_document_is_the_same_in_pieces_and_at_once(sizes: tuple[int, ...]) -> None:
+    document = json.loads(printed([Result(0, [many_rows(size) for size in sizes])], 1_000_000_000))
+    values = [series["values"] for series in document["results"][0]["series"]]
+    assert values == [[[i, i / 2] for i in range(size)] for size in sizes]
+
+
+def test_long_series_comes_in_pieces() -> None:
+    pieces = list(JsonEncoder(1).document([Result(0, [many_rows(50_000)])]))
+    assert max(map(len, pieces)) < 500_000
+
+
+def test_partial_long_series_says_so_after_its_values() -> None:
+    series = many_rows(20_000)
+    series.partial = True
+    assert printed([Result(0, [series])], 1).endswith(']],"partial":true}]}]}\n')
+
+
+def test_pretty_indents_by_four_blanks_and_keeps_every_token() -> None:
+    results = [Result(0, [by_tag('a, {b}: \\ "c"', 0, -0.0)]), Result(1)]
+    assert printed(results, 1, pretty=True) == (
+        "{\n"
+        '    "results": [\n'
+        "        {\n"
+        '            "statement_id": 0,\n'
+        '            "series": [\n'
+        "                {\n"
+        '                    "name": "m",\n'
+        '                    "tags": {\n'
+        '                        "host": "a, {b}: \\\\ \\"c\\""\n'
+        "                    },\n"
+        '                    "columns": [\n'
+        '                        "time",\n'
+        '                        "f"\n'
+        "                    ],\n"
+        '                    "values": [\n'
+        "                        [\n"
+        "                            0,\n"
+        "                            -0\n"
+        "                        ]\n"
+        "                    ]\n"
+        "                }\n"
+        "            ]\n"
+        "        },\n"
+        "        {\n"
+        '            "statement_id": 1\n'
+        "        }\n"
+        "    ]\n"
+        "}\n"
+    )
+
+
+def test_indented_keeps_empty_lists_and_objects_on_one_line() -> None:
+    assert indented(b'{"a":[],"b":{}}') == b'{\n    "a": [],\n    "b": {}\n}'
+
+
+def test_request_error_is_one_object() -> None:
+    assert JsonEncoder().error('no "q"') == b'{"error":"no \\"q\\""}\n'
+    assert JsonEncoder(pretty=True).error("x") == b'{\n    "error": "x"\n}\n'
+
+
+def test_times_may_come_as_a_list() -> None:
+    series = Series("result", ["time", "written"], [[0], [3]], has_time=True)
+    assert '[["1970-01-01T00:00:00Z",3]]' in printed([Result(0, [series])])
+    assert "[[0,3]]" in printed([Result(0, [series])], 1)
+
+
+def test_numpy_times_of_any_layout_print() -> None:
+    series = Series(
+        "m", ["time"], [cast("Column", np.arange(10)[::3] * 1_000_000_000)], has_time=True
+    )
+    assert '"values":[[0],[3],[6],[9]]' in printed([Result(0, [series])], 1_000_000_000)
