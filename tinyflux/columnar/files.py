@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, Protocol
 
 from tinyflux.errors import StorageLocked
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 LOCK_NAME: Final = "lock"
 LOG_DIRECTORY: Final = "wal"
 QUARANTINE_DIRECTORY: Final = "quarantine"
+MANIFEST_NAME: Final = "manifest"
+SERIES_DIRECTORY: Final = "series"
+SEGMENT_DIRECTORY: Final = "segments"
 _LOG_SUFFIX: Final = ".wal"
 _MOST_BUFFERS: Final = 1024  # IOV_MAX of Linux and macOS
 
@@ -32,6 +36,22 @@ def log_number(name: str) -> int | None:
     """Return the number of a log file, None for any other name."""
     stem = name.removesuffix(_LOG_SUFFIX)
     return int(stem) if stem != name and stem.isascii() and stem.isdigit() else None
+
+
+def series_name(number: int) -> str:
+    """Return the name of a series file."""
+    return f"{number:06d}.series"
+
+
+def segment_name(number: int) -> str:
+    """Return the name of a segment."""
+    return f"{number:06d}.parquet"
+
+
+def shard_name(shard_ns: int) -> str:
+    """Return the name of a shard's directory: its first second in UTC, for the reader's eye."""
+    start = datetime.fromtimestamp(0, UTC) + timedelta(seconds=shard_ns // 1_000_000_000)
+    return f"{start:%Y%m%dT%H%M%SZ}"
 
 
 class AppendFile(Protocol):
