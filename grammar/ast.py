@@ -109,12 +109,7 @@ class ParenExpr:
 
 
 Literal: TypeAlias = (
-    IntegerLiteral
-    | NumberLiteral
-    | StringLiteral
-    | BooleanLiteral
-    | DurationLiteral
-    | RegexLiteral
+    IntegerLiteral | NumberLiteral | StringLiteral | BooleanLiteral | DurationLiteral | RegexLiteral
 )
 Expr: TypeAlias = Literal | Wildcard | VarRef | Distinct | Call | BinaryExpr | ParenExpr
 

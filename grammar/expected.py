@@ -1,8 +1,9 @@
 """What influxd says it expected, from what the parser could have taken.
 
-influxd's parser asks for one thing at a time and names it, or the few that begin what it looks for; what may be left
-out it does not name. An LALR parser knows everything that could follow. The first line of the table whose terminals
-all could follow has influxd's words. Source: measured on influxd 1.6.7, tests/unit/grammar/errors.txt.
+influxd's parser asks for one thing at a time and names it, or the few words that begin what it
+looks for; what may be left out it does not name. An LALR parser knows everything that could follow. The
+first line of the table whose terminals all could follow has influxd's words. Source: measured on
+influxd 1.6.7, tests/unit/grammar/errors.txt.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ _TABLE: tuple[tuple[str, str], ...] = (
     ),
     (
         "DIAGNOSTICS",
-        "CONTINUOUS, DATABASES, DIAGNOSTICS, FIELD, GRANTS, MEASUREMENT, MEASUREMENTS, QUERIES, RETENTION, SERIES, "
-        "SHARD, SHARDS, STATS, SUBSCRIPTIONS, TAG, USERS",
+        "CONTINUOUS, DATABASES, DIAGNOSTICS, FIELD, GRANTS, MEASUREMENT, MEASUREMENTS, QUERIES, "
+        "RETENTION, SERIES, SHARD, SHARDS, STATS, SUBSCRIPTIONS, TAG, USERS",
     ),
     (
         "DATABASE MEASUREMENT",

@@ -1,9 +1,9 @@
-"""The lexer of InfluxQL: text to tokens, one at a time, because what a character means depends on the parser.
+"""The lexer of InfluxQL: text to tokens, one at a time.
 
-`/` starts a regex only where the grammar can take one, `fill` is a word only where no name can stand, and `mean(`
-is a call only inside an expression: `Scanner.next` is told what the parser can take. The words, operators and
-patterns themselves come from influxql.lark (see `Lexicon.of`). Bound parameters become tokens here. `grammar.parser`
-is the only caller.
+What a character means depends on the parser: `/` starts a regex only where the grammar
+can take one, `fill` is a word only where no name can stand, and `mean(` is a call only inside an
+expression, so `Scanner.next` is told what the parser can take. The words, operators and patterns themselves come from influxql.lark (see `Lexicon.of`). Bound
+parameters become tokens here. `grammar.parser` is the only caller.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from grammar.parameters import BindError, bind
+from grammar.words import reserved_words
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping
@@ -40,8 +41,8 @@ class Token:
 
     Attributes:
         type: The terminal of influxql.lark, `END`, or a type that the grammar never takes.
-        value: What it says: a name or string without quotes and escapes, a word in capitals, else as written. It is
-            also what an error calls the token.
+        value: What it says: a name or string without quotes and escapes, a reserved word in
+            capitals, else as written. It is also what an error calls the token.
         start: Where it is, in characters from the start of the text.
     """
 
@@ -93,7 +94,7 @@ class Lexicon:
         }
         alternatives = "|".join(f"(?P<{kind}>{pattern})" for kind, pattern in kinds.items())
         return cls(
-            reserved={text: name for text, name in strings.items() if text.isupper()},
+            reserved={word: strings.get(word, word) for word in reserved_words()},
             contextual={text: name for text, name in strings.items() if text.islower()},
             operators=operators,
             token=re.compile(f"{_BLANKS}(?:{alternatives})?"),
@@ -130,7 +131,7 @@ class Scanner:
         self._position = match.end()
         kind = match.lastgroup
         if kind is None:
-            # influxd reads one character too far behind a bare word and a line comment, and says so.
+            # influxd reads a character too far behind a bare word or a line comment, and says so.
             blanks = match[0]
             reads_too_far = blanks.rpartition("\n")[2].lstrip(" \t").startswith("--") or (
                 not blanks and self._is_word

@@ -1,7 +1,7 @@
 """Bound parameters: what the value of `$name` is to the parser.
 
-A value becomes a token, never text to be read again, so nothing in it can change the statement around it.
-Source: measured on influxd 1.6.7.
+A value becomes a token, never text to be read again, so nothing in it can change the statement
+around it. Source: measured on influxd 1.6.7.
 """
 
 from __future__ import annotations

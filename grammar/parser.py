@@ -1,12 +1,12 @@
 """InfluxQL text to tree: `parse`.
 
-The grammar is influxql.lark, read by lark on first use (LALR, about 0.3 s, once a process); grammar/lexer.py makes
-the tokens, grammar/build.py the tree, while the text is read. An error is explained only after it happened: the
-tokens are read again, and what the grammar could have taken says what influxd would have expected
-(grammar/expected.py).
+The grammar is influxql.lark, which lark turns into an LALR table on first use; grammar/lexer.py
+makes the tokens, grammar/build_select.py and build_statements.py the tree while the text is read.
+An error is explained only after it happened: the tokens are read again, and what the grammar could
+have taken says what influxd would have expected (grammar/expected.py).
 
-Everything is bounded: the length of the text, its tokens, how deep it nests, and the cache of parsed texts. Nothing
-here recurses into the text.
+Everything is bounded: the length of the text, its tokens, how deep it nests, and the cache of
+texts. Nothing here recurses into the text.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import fields, is_dataclass
 from functools import cache, lru_cache
 from importlib.resources import files
+from operator import attrgetter
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -21,10 +22,11 @@ from lark import Lark
 from lark.exceptions import UnexpectedToken
 from lark.lexer import Lexer, PatternStr
 
-from grammar.build import RULES, TOKENS, Place, Refused, Unexpected
+from grammar import build_select, build_statements
 from grammar.errors import ParseError
 from grammar.expected import EXPRESSION, expected
 from grammar.lexer import BAD_STRING, END, NOT_A_CALL, OPEN_REGEX, UNBOUND, Lexicon, Scanner, Token
+from grammar.refusals import Place, Refused, Unexpected
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence, Set as AbstractSet
@@ -49,8 +51,8 @@ def parse(text: str, params: Mapping[str, object] | None = None) -> tuple[ast.St
 
     Args:
         text: Statements with `;` between them.
-        params: The values of bound parameters: name -> str, int, float, bool, or a dict with one entry that says the
-            type (see `grammar.parameters.bind`).
+        params: The values of bound parameters: name -> str, int, float, bool, or a dict with one
+            entry that says the type (see `grammar.parameters.bind`).
 
     Raises:
         ParseError: The text is not InfluxQL, is too long or nests too deep.
@@ -82,7 +84,7 @@ def _parse(text: str, params: Mapping[str, object]) -> tuple[ast.Statement, ...]
 
 
 def _normalised(text: str) -> str:
-    """Return the text with newlines as line ends and without blanks around it: what influxd counts lines in."""
+    """Return the text as influxd counts its lines: ends are newlines, no blanks around it."""
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     if not text.isascii():
@@ -131,11 +133,18 @@ class _Language(NamedTuple):
 @cache
 def _language() -> _Language:
     grammar = files("grammar").joinpath("influxql.lark").read_text("utf-8")
+    rules = {
+        **build_select.RULES,
+        **build_statements.RULES,
+        # Tokens that rules get as text.
+        "IDENT": attrgetter("value"),
+        "STRING": attrgetter("value"),
+    }
     lark = Lark(
         grammar,
         parser="lalr",
         lexer=_NoLexer,
-        transformer=cast("Any", SimpleNamespace(**RULES, **TOKENS)),
+        transformer=cast("Any", SimpleNamespace(**rules)),
         maybe_placeholders=False,
     )
     strings = {t.pattern.value: t.name for t in lark.terminals if isinstance(t.pattern, PatternStr)}
@@ -171,11 +180,11 @@ def _syntax_error(text: str, tokens: Sequence[Token]) -> ParseError:
     parser = _language().lark.parse_interactive()
     for token in taken:
         parser.feed_token(cast("Any", token))
-    viable = parser.accepts()
+    viable: AbstractSet[str] = parser.accepts()  # type: ignore[no-untyped-call] # lark
     words, terminal = expected(viable)
     try:
-        # influxd checks a clause when it has read it, before it looks at what follows: let the rules that end here
-        # speak first.
+        # influxd checks a clause when it has read it, before it looks at what follows: let the
+        # rules that end here speak first.
         parser.feed_token(cast("Any", Token(terminal, "", found.start)))
     except Refused as exc:
         return _refusal(exc, text, tokens)
@@ -188,7 +197,7 @@ def _syntax_error(text: str, tokens: Sequence[Token]) -> ParseError:
 
 
 def _reads_too_far(taken: Sequence[Token], viable: AbstractSet[str]) -> bool:
-    # Where it looks for a regex or one more name, influxd reads one character behind the end, and says so.
+    # Looking for a regex or one more name, influxd reads a character behind the end, and says so.
     is_in_name = bool(taken) and taken[-1].type == "DOT" and "DOT" in viable
     return "REGEX" in viable or is_in_name
 

@@ -1,11 +1,13 @@
 """Tree to InfluxQL text: `to_influxql`, the reverse of `grammar.parser.parse`.
 
-The text is canonical, as influxd prints it: words in capitals, names quoted only where they must be, durations in
-their largest unit, passwords hidden. Reading it again gives the same tree, passwords aside.
+The text is canonical, as influxd prints it: words in capitals, names quoted only where they must
+be, durations in their largest unit, passwords hidden. Reading it again gives the same tree,
+passwords aside.
 """
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from functools import singledispatch
 from typing import TYPE_CHECKING
@@ -38,7 +40,8 @@ def _(node: ast.IntegerLiteral) -> str:
 
 @to_influxql.register
 def _(node: ast.NumberLiteral) -> str:
-    # Differs from influxd: it cuts to three decimals, which changes the number. Here they are the least.
+    # Differs from influxd: it cuts to three decimals, which changes the number. Here they are the
+    # least.
     text = _decimal(node.value)
     whole, _, decimals = text.partition(".")
     return f"{whole}.{decimals:0<3}"
@@ -276,9 +279,25 @@ def _(node: ast.KillQuery) -> str:
 
 
 # --- SHOW -----------------------------------------------------------------------------------------
-@to_influxql.register
-def _(_node: ast.ShowDatabases) -> str:
-    return "SHOW DATABASES"
+_BARE = (
+    ast.ShowDatabases,
+    ast.ShowUsers,
+    ast.ShowContinuousQueries,
+    ast.ShowSubscriptions,
+    ast.ShowQueries,
+    ast.ShowShards,
+    ast.ShowShardGroups,
+)
+_CAPITAL = re.compile(r"(?<=.)(?=[A-Z])")
+
+
+def _name(node: object) -> str:
+    """Return the text of a statement that says no more than its class is called."""
+    return _CAPITAL.sub(" ", type(node).__name__).upper()
+
+
+for _kind in _BARE:
+    to_influxql.register(_kind, _name)
 
 
 @to_influxql.register
@@ -287,38 +306,8 @@ def _(node: ast.ShowRetentionPolicies) -> str:
 
 
 @to_influxql.register
-def _(_node: ast.ShowUsers) -> str:
-    return "SHOW USERS"
-
-
-@to_influxql.register
 def _(node: ast.ShowGrants) -> str:
     return f"SHOW GRANTS FOR {quoted(node.user)}"
-
-
-@to_influxql.register
-def _(_node: ast.ShowContinuousQueries) -> str:
-    return "SHOW CONTINUOUS QUERIES"
-
-
-@to_influxql.register
-def _(_node: ast.ShowSubscriptions) -> str:
-    return "SHOW SUBSCRIPTIONS"
-
-
-@to_influxql.register
-def _(_node: ast.ShowQueries) -> str:
-    return "SHOW QUERIES"
-
-
-@to_influxql.register
-def _(_node: ast.ShowShards) -> str:
-    return "SHOW SHARDS"
-
-
-@to_influxql.register
-def _(_node: ast.ShowShardGroups) -> str:
-    return "SHOW SHARD GROUPS"
 
 
 @to_influxql.register
@@ -496,7 +485,7 @@ def _go_duration(ns: int) -> str:
 
 
 def _decimal(value: float) -> str:
-    """Return the shortest digits that read as this float, always with a point and never with an exponent."""
+    """Return the shortest digits that read as this float, with a point and without an exponent."""
     text = repr(value)
     if "e" in text:
         text = format(Decimal(text), "f")

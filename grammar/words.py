@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import re
+from functools import cache
+from importlib.resources import files
 
-# Equal to the capital words of influxql.lark; tests/unit/grammar/test_words.py compares them.
-RESERVED = frozenset(
-    """
-    ALL ALTER ANALYZE AND ANY AS ASC BEGIN BY CARDINALITY CONTINUOUS CREATE DATABASE DATABASES DEFAULT DELETE DESC
-    DESTINATIONS DIAGNOSTICS DISTINCT DROP DURATION END EVERY EXACT EXPLAIN FALSE FIELD FOR FROM GRANT GRANTS GROUP
-    GROUPS IN INF INSERT INTO KEY KEYS KILL LIMIT MEASUREMENT MEASUREMENTS NAME OFFSET ON OR ORDER PASSWORD POLICIES
-    POLICY PRIVILEGES QUERIES QUERY READ REPLICATION RESAMPLE RETENTION REVOKE SELECT SERIES SET SHARD SHARDS SHOW
-    SLIMIT SOFFSET STATS SUBSCRIPTION SUBSCRIPTIONS TAG TO TRUE USER USERS VALUES WHERE WITH WRITE
-    """.split()
-)
 _BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 _STRING_ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", "'": r"\'"})
+
+
+@cache
+def reserved_words() -> frozenset[str]:
+    """Return the words that are never bare names, in capitals: those of influxql.lark."""
+    grammar = files("grammar").joinpath("influxql.lark").read_text("utf-8")
+    return frozenset(re.findall(r'"([A-Z]+)"', grammar))
 
 
 def always_quoted(name: str) -> str:
@@ -26,7 +25,7 @@ def always_quoted(name: str) -> str:
 
 def quoted(name: str) -> str:
     """Return a name as influxd prints it: in double quotes where it needs them."""
-    if _BARE.fullmatch(name) and name.upper() not in RESERVED:
+    if _BARE.fullmatch(name) and name.upper() not in reserved_words():
         return name
     return always_quoted(name)
 
