@@ -73,19 +73,18 @@ class SegmentInfo:
     footer_crc: int
 
 
-def write_segment(
-    path: Path, run: Run, series: SeriesSet, row_group_rows: int = ROW_GROUP_ROWS
-) -> tuple[int, int]:
-    """Write a run as a Parquet file. The caller makes it durable.
+def encode_segment(
+    run: Run, series: SeriesSet, row_group_rows: int = ROW_GROUP_ROWS
+) -> tuple[bytes, int]:
+    """Return a run as the bytes of a Parquet file.
 
     Args:
-        path: A new file.
         run: At least one row.
         series: The series of the run, with all their tags; it may hold others too.
         row_group_rows: Rows of a row group: what a read has to decode at least.
 
     Returns:
-        size_bytes, footer_crc: as in `SegmentInfo`.
+        data, footer_crc: the file, and its checksum as in `SegmentInfo`.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -101,7 +100,6 @@ def write_segment(
         arrays[names.field(key)] = _field_array(column)
         if column.none is not None:
             arrays[names.none(key)] = pa.array(column.none)
-    dictionary, encodings = _encodings(arrays, names)
     document = {
         "format": FORMAT_VERSION,
         "measurement": series.measurement,
@@ -114,9 +112,11 @@ def write_segment(
         "runs": _pack_runs(run),
     }
     table = pa.table(arrays).replace_schema_metadata({METADATA_KEY: orjson.dumps(document)})
+    dictionary, encodings = _encodings(arrays, names)
+    sink = pa.BufferOutputStream()
     pq.write_table(
         table,
-        str(path),
+        sink,
         row_group_size=row_group_rows,
         compression="zstd",
         compression_level=1,
@@ -125,7 +125,9 @@ def write_segment(
         write_statistics=True,
         write_page_checksum=True,
     )
-    return path.stat().st_size, _footer_crc(path)
+    data: bytes = sink.getvalue().to_pybytes()
+    footer = int.from_bytes(data[-_TAIL:-4], "little") + _TAIL
+    return data, zlib.crc32(data[-footer:])
 
 
 class _Names:

@@ -8,7 +8,7 @@ import pytest
 
 from tinyflux.columnar.base import SeriesSet
 from tinyflux.columnar.chunks import ChunkCache
-from tinyflux.columnar.segment import Segment, SegmentInfo, write_segment
+from tinyflux.columnar.segment import Segment, SegmentInfo, encode_segment
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,8 +43,11 @@ def make_segment(tmp_path: Path) -> MakeSegment:
         made.append(path)
         if series is None:
             series = SeriesSet("m", run.ids, {})
-        size, crc = write_segment(path, run, series, group_rows)
-        info = SegmentInfo(len(made), "m", 0, 0, len(run), run.first_ns, run.last_ns, size, crc)
+        data, crc = encode_segment(run, series, group_rows)
+        path.write_bytes(data)
+        info = SegmentInfo(
+            len(made), "m", 0, 0, len(run), run.first_ns, run.last_ns, len(data), crc
+        )
         return Segment(path, info, ChunkCache() if cache is None else cache)
 
     return make

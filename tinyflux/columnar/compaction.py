@@ -1,0 +1,59 @@
+"""Compaction: which segments become one. Fewer, larger ones make reads cheaper, files smaller.
+
+The segments of one measurement and shard stand in a row, oldest first; only neighbours merge, so
+"newer wins" stays true. A run of the newest ones merges when it is long enough and none of them is
+much larger than all newer ones together: a row is then rewritten O(log n) times, and a shard has
+O(log n) segments. Segments of `MAX_ROWS` are left alone, which also bounds the memory of a step.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from tinyflux.columnar.segment import SegmentInfo
+
+MAX_ROWS: Final = 4_000_000
+MIN_SEGMENTS: Final = 4
+_MAX_RATIO: Final = 2
+
+
+def choose(
+    segments: Iterable[SegmentInfo],
+    *,
+    max_rows: int = MAX_ROWS,
+    min_segments: int = MIN_SEGMENTS,
+) -> list[SegmentInfo]:
+    """Return segments that should become one, oldest first; [] when there is nothing to do.
+
+    All are of one measurement and shard, and no other segment of these stands between them.
+
+    Args:
+        segments: All segments of a store.
+        max_rows: The most rows a merged segment may have.
+        min_segments: The fewest segments worth a merge.
+    """
+    rows_of: dict[tuple[str, int], list[SegmentInfo]] = {}
+    for info in segments:
+        rows_of.setdefault((info.measurement, info.shard_ns), []).append(info)
+    best: list[SegmentInfo] = []
+    for found in rows_of.values():
+        if len(found) > max(len(best), min_segments - 1):
+            found.sort(key=lambda info: info.order)
+            newest = _newest_alike(found, max_rows)
+            if len(newest) >= min_segments and len(newest) > len(best):
+                best = newest
+    return best
+
+
+def _newest_alike(segments: Sequence[SegmentInfo], max_rows: int) -> list[SegmentInfo]:
+    """Return the most of the newest segments of which none dwarfs those after it."""
+    total, start = 0, len(segments)
+    while start and (not total or segments[start - 1].rows <= _MAX_RATIO * total):
+        total += segments[start - 1].rows
+        if total > max_rows:
+            break
+        start -= 1
+    return list(segments[start:])

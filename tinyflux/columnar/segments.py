@@ -1,0 +1,424 @@
+"""The segments of one store: opened, added, merged, removed. Owner of the manifest.
+
+Every step that changes files has three parts, so that readers and writers are hardly held up:
+
+    begin    with the writer's lock: what is to be done is settled
+    write    without it: new files, then the manifest, all durable; from here on a crash keeps it
+    finish   with the lock again: readers get the new layer; files no longer named are let go
+
+One step runs at a time (`step`, a lock that the caller holds around all three). A crash before the
+manifest is replaced leaves files that nobody names, which the next opening removes. Deletes are in
+the log and mask segments in memory; the next flush writes the segments without those rows before
+the log that says so is dropped.
+"""
+
+from __future__ import annotations
+
+import threading
+import zlib
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from tinyflux.columnar.compaction import choose
+from tinyflux.columnar.files import (
+    SEGMENT_DIRECTORY,
+    SERIES_DIRECTORY,
+    segment_name,
+    series_name,
+    shard_name,
+)
+from tinyflux.columnar.manifest import (
+    Manifest,
+    SeriesFile,
+    decode_series,
+    encode_series,
+    read_manifest,
+    write_manifest,
+)
+from tinyflux.columnar.scan import merge_runs
+from tinyflux.columnar.segment import ROW_GROUP_ROWS, Segment, SegmentInfo, encode_segment
+from tinyflux.columnar.shard import SegmentLayer, layer_of, split_by_shard
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from tinyflux.batch import FieldType, Int64s
+    from tinyflux.columnar.base import SeriesSet
+    from tinyflux.columnar.chunks import ChunkCache
+    from tinyflux.columnar.deletion import Deletion
+    from tinyflux.columnar.files import FileSystem
+    from tinyflux.columnar.memtable import MemtableView
+    from tinyflux.columnar.scan import Run
+    from tinyflux.columnar.series import IndexView, SeriesIndex
+
+_SERIES_MERGE_RATIO = 2  # a new series file swallows older ones at most this many times larger
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frozen:
+    """What a flush writes: the state of a store when a new log file was begun.
+
+    Attributes:
+        memtables: What is in memory, oldest first.
+        index: The series index.
+        new_series: Ids and keys of the series that no series file has yet, ids ascending.
+        live_series: How many series there are.
+        first_log: The new log file: all of this is in older ones.
+        layer: The segments, with the deletions that the flush makes unnecessary.
+    """
+
+    memtables: Sequence[MemtableView]
+    index: IndexView
+    new_series: Sequence[tuple[int, bytes]]
+    live_series: int
+    first_log: int
+    layer: SegmentLayer
+
+
+class Change(NamedTuple):
+    """A step that is written and waits for `finish`.
+
+    Attributes:
+        manifest: What is on disk now.
+        added: The new segments with the numbers of their measurements.
+        removed: The segments that are no longer named.
+        done: Deletions that the new segments no longer need.
+    """
+
+    manifest: Manifest
+    added: Sequence[tuple[int, Segment]]
+    removed: frozenset[int]
+    done: frozenset[Deletion]
+
+
+class Segments:
+    """The segments of a store.
+
+    Args:
+        directory: Of the store; it exists.
+        files: The file system.
+        cache: For decoded chunks.
+        overwrite: Whether points of equal series and time are one.
+        shard_duration_ns: How long shards are, for a new store; else the manifest says it.
+        row_group_rows: Rows of a row group of new segments.
+
+    Attributes:
+        step: Held around a step.
+        layer: What readers see.
+        manifest: What is on disk.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        files: FileSystem,
+        cache: ChunkCache,
+        *,
+        overwrite: bool,
+        shard_duration_ns: int,
+        row_group_rows: int = ROW_GROUP_ROWS,
+    ) -> None:
+        self.step = threading.Lock()
+        self.layer = SegmentLayer()
+        self.manifest = read_manifest(files, directory) or Manifest(shard_duration_ns)
+        self._directory = directory
+        self._files = files
+        self._cache = cache
+        self._overwrite = overwrite
+        self._row_group_rows = row_group_rows
+        self._next_file = self.manifest.next_file
+        self._flushing = False
+
+    # Opening
+
+    def restore(self, index: SeriesIndex) -> None:
+        """Fill an empty series index with what the files know, and open the layer.
+
+        Raises:
+            CorruptionError: A series file is missing or damaged.
+        """
+        entries: list[tuple[int, bytes]] = []
+        for file in self.manifest.series:
+            path = self._series_path(file.number)
+            entries += decode_series(self._files.read(path), file, path)
+        index.restore(entries, self.manifest.next_series)
+        numbers: dict[str, int] = {}
+        for name, fields in self.manifest.fields.items():
+            numbers[name] = index.open_measurement(name).number
+            index.set_fields(numbers[name], fields)
+        self.layer = layer_of(
+            (
+                (numbers[info.measurement], self._segment(info))
+                for info in self.manifest.segments
+                if info.measurement in numbers
+            ),
+            {},
+        )
+        self._remove_rubbish()
+
+    def _remove_rubbish(self) -> None:
+        """Remove what interrupted steps left behind."""
+        directory = self._directory / SERIES_DIRECTORY
+        live = {series_name(file.number) for file in self.manifest.series}
+        for name in self._files.names(directory):
+            if name not in live:
+                self._files.unlink(directory / name)
+        root = self._directory / SEGMENT_DIRECTORY
+        named = {self._segment_path(info) for info in self.manifest.segments}
+        for shard in self._files.names(root):
+            for name in self._files.names(root / shard):
+                if root / shard / name not in named:
+                    self._files.unlink(root / shard / name)
+
+    # Begin: the caller holds the writer's lock
+
+    def delete(self, measurement: int, deletion: Deletion) -> None:
+        """Mask rows of a measurement (its number) that the log says are deleted."""
+        if self._flushing or self.layer.segments.get(measurement):
+            self.layer = self.layer.deleting(measurement, deletion)
+
+    def freeze(
+        self, memtables: Sequence[MemtableView], index: SeriesIndex, first_log: int
+    ) -> Frozen:
+        """Return what a flush is to write; deletions from now on also mask what it will write."""
+        self._flushing = True
+        fresh = range(self.manifest.next_series, index.next_id)
+        pairs = zip(fresh, index.keys(fresh), strict=True)
+        new_series = [(series_id, key) for series_id, key in pairs if key]
+        return Frozen(memtables, index.view(), new_series, len(index), first_log, self.layer)
+
+    # Write: without the lock
+
+    def flush(self, frozen: Frozen) -> Change:
+        """Write what is frozen and what deletions left of old segments, durably."""
+        layer = frozen.layer
+        names = {entry.number: name for name, (entry, _) in frozen.index.catalog.items()}
+        added: list[tuple[int, Segment]] = []
+        removed: set[int] = set()
+        for number in _measurements(frozen.memtables):
+            if number in names:
+                runs = [run for view in frozen.memtables for run in view.sources(number)]
+                run = merge_runs(runs, overwrite=self._overwrite)
+                added += self._add(number, run, frozen.index.series(names[number]))
+        for number, segments in layer.segments.items():
+            if number not in names:  # the measurement was dropped
+                removed.update(segment.info.number for segment in segments)
+            elif number in layer.deletions:
+                series = frozen.index.series(names[number])
+                for segment in segments:
+                    replaced = self._without_deleted(layer, number, segment, series)
+                    if replaced is not None:
+                        removed.add(segment.info.number)
+                        added += replaced
+        manifest = replace(
+            self._manifest_with(added, removed),
+            first_log=frozen.first_log,
+            next_series=frozen.index.limit,
+            series=self._series_files(frozen),
+            fields=_fields(frozen.index),
+        )
+        done = frozenset(d for found in layer.deletions.values() for d in found)
+        return self._commit(manifest, added, removed, done)
+
+    def compact(self, index: IndexView) -> Change | None:
+        """Merge some segments into one, durably; None when there is nothing to do."""
+        layer = self.layer
+        chosen = choose(self.manifest.segments)
+        if not chosen:
+            return None
+        name = chosen[0].measurement
+        number, series = index.number(name), index.series(name)
+        numbers = {info.number for info in chosen}
+        sources = [s for s in layer.segments.get(number, ()) if s.info.number in numbers]
+        runs = [layer.masked(number, segment).read_all() for segment in sources]
+        run = _living(merge_runs(runs, overwrite=self._overwrite), series)
+        added = []
+        if len(run):
+            info = self._write(run, series, chosen[0].shard_ns, chosen[-1].order)
+            added.append((number, self._segment(info)))
+        return self._commit(self._manifest_with(added, numbers), added, numbers, frozenset())
+
+    def expire(self, before_ns: int) -> Change | None:
+        """Remove the shards that end at or before a time, durably; None when there are none."""
+        duration = self.manifest.shard_duration_ns
+        removed = {
+            info.number for info in self.manifest.segments if info.shard_ns + duration <= before_ns
+        }
+        if not removed:
+            return None
+        return self._commit(self._manifest_with([], removed), [], removed, frozenset())
+
+    def _without_deleted(
+        self, layer: SegmentLayer, number: int, segment: Segment, series: SeriesSet
+    ) -> list[tuple[int, Segment]] | None:
+        """Return what is left of a segment, written anew; None when all of it is."""
+        ids = np.unique(np.concatenate([d.ids for d in layer.deletions[number]]))
+        if not np.isin(ids, segment.series_ids()).any():
+            return None
+        run = layer.masked(number, segment).read_all()
+        if len(run) == len(segment):
+            return None
+        run = _living(run, series)
+        if not len(run):
+            return []
+        info = self._write(run, series, segment.info.shard_ns, segment.info.order)
+        return [(number, self._segment(info))]
+
+    def _add(self, number: int, run: Run, series: SeriesSet) -> list[tuple[int, Segment]]:
+        added = []
+        run = _living(run, series)
+        if len(run):
+            for shard_ns, part in split_by_shard(run, self.manifest.shard_duration_ns):
+                info = self._write(part, series, shard_ns, self._next_file)
+                added.append((number, self._segment(info)))
+        return added
+
+    def _write(self, run: Run, series: SeriesSet, shard_ns: int, order: int) -> SegmentInfo:
+        """Write a segment, durably but for its name, which the manifest's sync settles."""
+        number = self._take_number()
+        data, crc = encode_segment(run, series, self._row_group_rows)
+        info = SegmentInfo(
+            number,
+            series.measurement,
+            shard_ns,
+            order,
+            len(run),
+            run.first_ns,
+            run.last_ns,
+            len(data),
+            crc,
+        )
+        self._put(self._segment_path(info), data)
+        return info
+
+    def _series_files(self, frozen: Frozen) -> tuple[SeriesFile, ...]:
+        """Return the series files after a flush, written where new; few, by geometric merging."""
+        old = list(self.manifest.series)
+        known = sum(file.series for file in old)
+        entries = list(frozen.new_series)
+        if known != frozen.live_series - len(entries):  # some are gone: write the others anew
+            entries = self._living_series(frozen)
+            old = []
+        elif not entries:
+            return tuple(old)
+        while old and old[-1].series <= _SERIES_MERGE_RATIO * len(entries):
+            file = old.pop()
+            path = self._series_path(file.number)
+            entries = decode_series(self._files.read(path), file, path) + entries
+        if not entries:
+            return ()
+        number = self._take_number()
+        ids, keys = zip(*entries, strict=True)
+        data = encode_series(ids, keys)
+        self._put(self._series_path(number), data)
+        return (*old, SeriesFile(number, len(ids), len(data), zlib.crc32(data)))
+
+    def _living_series(self, frozen: Frozen) -> list[tuple[int, bytes]]:
+        living: set[int] = set()
+        for name in frozen.index.catalog:
+            living.update(frozen.index.series(name).ids.tolist())
+        entries: list[tuple[int, bytes]] = []
+        for file in self.manifest.series:
+            path = self._series_path(file.number)
+            entries += decode_series(self._files.read(path), file, path)
+        return [entry for entry in (*entries, *frozen.new_series) if entry[0] in living]
+
+    def _put(self, path: Path, data: bytes) -> None:
+        self._files.make_directory(path.parent)
+        file = self._files.create(path)
+        try:
+            file.append([data])
+            file.sync()
+        finally:
+            file.close()
+
+    def _take_number(self) -> int:
+        number = self._next_file
+        self._next_file += 1
+        return number
+
+    def _manifest_with(self, added: Iterable[tuple[int, Segment]], removed: set[int]) -> Manifest:
+        kept = [info for info in self.manifest.segments if info.number not in removed]
+        infos = (*kept, *(segment.info for _, segment in added))
+        return replace(self.manifest, segments=infos)
+
+    def _commit(
+        self,
+        manifest: Manifest,
+        added: Sequence[tuple[int, Segment]],
+        removed: set[int],
+        done: frozenset[Deletion],
+    ) -> Change:
+        """Make a step real."""
+        manifest = replace(manifest, next_file=self._next_file)
+        parents = {self._segment_path(segment.info).parent for _, segment in added}
+        if manifest.series != self.manifest.series:
+            parents.add(self._directory / SERIES_DIRECTORY)
+        for parent in sorted(parents):
+            self._files.sync_directory(parent)
+        write_manifest(self._files, self._directory, manifest)
+        return Change(manifest, added, frozenset(removed), done)
+
+    # Finish: the caller holds the writer's lock
+
+    def finish(self, change: Change) -> None:
+        """Show readers a step that is written, and let go of the files it replaced."""
+        layer = self.layer
+        gone: list[Segment] = []
+        members = list(change.added)
+        for number, segments in layer.segments.items():
+            for segment in segments:
+                if segment.info.number in change.removed:
+                    gone.append(segment)
+                else:
+                    members.append((number, segment))
+        deletions = {
+            number: tuple(d for d in found if d not in change.done)
+            for number, found in layer.deletions.items()
+        }
+        if change.manifest.first_log != self.manifest.first_log:
+            self._flushing = False
+        dead = set(self.manifest.series) - set(change.manifest.series)
+        self.layer = layer_of(members, deletions)
+        self.manifest = change.manifest
+        for segment in gone:
+            segment.retire()
+        for file in dead:
+            self._files.unlink(self._series_path(file.number))
+
+    # Names
+
+    def _segment(self, info: SegmentInfo) -> Segment:
+        return Segment(self._segment_path(info), info, self._cache)
+
+    def _segment_path(self, info: SegmentInfo) -> Path:
+        root = self._directory / SEGMENT_DIRECTORY
+        return root / shard_name(info.shard_ns) / segment_name(info.number)
+
+    def _series_path(self, number: int) -> Path:
+        return self._directory / SERIES_DIRECTORY / series_name(number)
+
+
+def _measurements(memtables: Iterable[MemtableView]) -> list[int]:
+    return sorted({number for view in memtables for number in view.measurements()})
+
+
+def _fields(index: IndexView) -> dict[str, Mapping[str, FieldType]]:
+    """Return the field types of all measurements that have series."""
+    return {
+        name: fields
+        for name, (entry, fields) in index.catalog.items()
+        if entry.members_below(index.limit)
+    }
+
+
+def _living(run: Run, series: SeriesSet) -> Run:
+    """Return the rows of a run whose series still exist."""
+    at = np.minimum(np.searchsorted(series.ids, run.ids), max(len(series) - 1, 0))
+    alive: Int64s = series.ids[at] == run.ids if len(series) else np.zeros(len(run.ids), np.bool_)
+    if alive.all():
+        return run
+    return run.keep(np.repeat(alive, np.diff(run.offsets)))

@@ -1,0 +1,128 @@
+"""Shards: time ranges of a store, each with segments of its own; and the layer of all segments.
+
+A shard is a range of times `[n * duration, (n + 1) * duration)`. A segment never crosses a border
+between shards, so retention removes whole files. Inside a shard the segments of a measurement may
+overlap in time; `order` says which is newer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from tinyflux.batch import MAX_TIME_NS, MIN_TIME_NS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from tinyflux.batch import Int64s
+    from tinyflux.columnar.deletion import Deletion
+    from tinyflux.columnar.scan import Run, Source
+    from tinyflux.columnar.segment import Segment
+
+DEFAULT_SHARD_DURATION_NS: Final = 7 * 86_400 * 1_000_000_000  # influxd: of an infinite policy
+
+
+def split_by_shard(run: Run, duration_ns: int) -> Iterator[tuple[int, Run]]:
+    """Yield the first ns of each shard that has rows, ascending, with its rows."""
+    first, last = run.first_ns // duration_ns, run.last_ns // duration_ns
+    if first == last:
+        yield first * duration_ns, run
+        return
+    for number in np.unique(run.times // duration_ns).tolist():
+        start = number * duration_ns
+        part = run.read(run.ids, max(start, MIN_TIME_NS), min(start + duration_ns - 1, MAX_TIME_NS))
+        yield start, part
+
+
+class Masked:
+    """A segment without the rows that were deleted since it was written."""
+
+    def __init__(self, segment: Segment, deletions: Sequence[Deletion]) -> None:
+        self._segment = segment
+        self._deletions = deletions
+
+    def __len__(self) -> int:
+        return len(self._segment)
+
+    def rows(self, ids: Int64s, start_ns: int, end_ns: int) -> Int64s:
+        """Return int64[k], at most how many rows each series has in the closed interval.
+
+        Exact for series that something was deleted from: so it shows when nothing is left.
+        """
+        counts = self._segment.rows(ids, start_ns, end_ns)
+        touched = np.zeros(len(ids), np.bool_)
+        for deletion in self._deletions:
+            touched |= np.isin(ids, deletion.ids)
+        touched &= counts > 0
+        if touched.any():
+            left = self.read(ids[touched], start_ns, end_ns, ())
+            counts[touched] = 0
+            counts[np.searchsorted(ids, left.ids)] = np.diff(left.offsets)
+        return counts
+
+    def read(
+        self, ids: Int64s, start_ns: int, end_ns: int, fields: Sequence[str] | None = None
+    ) -> Run:
+        """Return exactly the rows of these series in the closed interval."""
+        return self.apply(self._segment.read(ids, start_ns, end_ns, fields))
+
+    def read_all(self) -> Run:
+        """Return all rows that are left."""
+        return self.apply(self._segment.read_all())
+
+    def apply(self, run: Run) -> Run:
+        """Return the rows of a run that are left."""
+        for deletion in self._deletions:
+            run = deletion.apply(run)
+        return run
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SegmentLayer:
+    """All segments of a store at one moment (`snapshot.Layer`). Never changed, only replaced.
+
+    Attributes:
+        segments: Measurement number to its segments, by shard, in a shard oldest first.
+        deletions: Measurement number to what was deleted since its segments were written.
+    """
+
+    segments: Mapping[int, tuple[Segment, ...]] = field(default_factory=dict)
+    deletions: Mapping[int, tuple[Deletion, ...]] = field(default_factory=dict)
+
+    def sources(self, measurement: int) -> Sequence[Source]:
+        """Return the rows of a measurement (its number in the series index), oldest first."""
+        segments = self.segments.get(measurement, ())
+        deletions = self.deletions.get(measurement)
+        return [Masked(segment, deletions) for segment in segments] if deletions else segments
+
+    def masked(self, measurement: int, segment: Segment) -> Masked:
+        """Return a segment of a measurement without its deleted rows."""
+        return Masked(segment, self.deletions.get(measurement, ()))
+
+    def deleting(self, measurement: int, deletion: Deletion) -> SegmentLayer:
+        """Return the layer after rows of a measurement were deleted."""
+        before = self.deletions.get(measurement, ())
+        return SegmentLayer(self.segments, {**self.deletions, measurement: (*before, deletion)})
+
+    def all_segments(self) -> Iterator[Segment]:
+        """Yield every segment."""
+        for segments in self.segments.values():
+            yield from segments
+
+
+def layer_of(
+    members: Iterable[tuple[int, Segment]], deletions: Mapping[int, tuple[Deletion, ...]]
+) -> SegmentLayer:
+    """Return a layer of (measurement number, segment) pairs in any order."""
+    grouped: dict[int, list[Segment]] = {}
+    for number, segment in members:
+        grouped.setdefault(number, []).append(segment)
+    for segments in grouped.values():
+        segments.sort(key=lambda segment: (segment.info.shard_ns, segment.info.order))
+    return SegmentLayer(
+        {number: tuple(segments) for number, segments in grouped.items()},
+        {number: found for number, found in deletions.items() if found and number in grouped},
+    )
