@@ -26,7 +26,7 @@ import os
 import shutil
 import threading
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 import orjson
 
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from gateway.config import Settings
     from tinyflux.columnar.base import ColumnarStorage
+    from tinyflux.columnar.wal import SyncMode
 
 HOUR_NS: Final = 3_600_000_000_000
 DAY_NS: Final = 24 * HOUR_NS
@@ -339,7 +340,8 @@ class Catalog:
             return ParquetStorage(overwrite=True)
         path = self._directory / directory_name(database) / directory_name(policy.name)
         path.parent.mkdir(exist_ok=True)
-        return ParquetStorage(path, overwrite=True)
+        sync = cast("SyncMode", self._settings.sync)  # one of SYNC_MODES, checked there
+        return ParquetStorage(path, overwrite=True, sync=sync)
 
     def _put(self, database: Database) -> None:
         self._commit({**self._databases, database.name: database})
