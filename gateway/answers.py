@@ -41,8 +41,8 @@ class Answer:
 
     def slices(self) -> Iterator[tuple[int, slice]]:
         """Yield each group that has rows, with where they are."""
-        starts = np.flatnonzero(np.diff(self.rows, prepend=-1))
-        stops = np.append(starts[1:], len(self.rows))
+        starts = np.flatnonzero(np.diff(self.rows, prepend=self.rows[:1] - 1))
+        stops = np.append(starts[1:], len(self.rows))[: len(starts)]
         for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
             yield int(self.rows[start]), slice(start, stop)
 
@@ -50,7 +50,9 @@ class Answer:
         """Return the answer with at most so many rows a group and so many groups; 0 is no limit."""
         if not (limit or offset or slimit or soffset):
             return self
-        chosen = list(self.slices())[soffset : soffset + slimit if slimit else None]
+        # Series are counted in ascending order, also when they are printed descending.
+        slices = list(self.slices())[:: -1 if self.descending else 1]
+        chosen = slices[soffset : soffset + slimit if slimit else None]
         keep = np.zeros(len(self.rows), np.bool_)
         for _, where in chosen:
             first = where.start + offset

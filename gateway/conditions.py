@@ -13,7 +13,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+import numpy as np
+
 from gateway.errors import StatementError
+from gateway.functions.math import BINARY, KEEPS_INTEGERS, UNARY
 from gateway.regexes import Regex
 from grammar import ast
 from grammar.printer import to_influxql
@@ -95,28 +98,7 @@ def _check_operand(expr: ast.Expr) -> None:
 
 
 # Functions of one row may stand in a condition; aggregates may not.
-MATH_IN_CONDITIONS: Final = frozenset(
-    [
-        "abs",
-        "sin",
-        "cos",
-        "tan",
-        "asin",
-        "acos",
-        "atan",
-        "atan2",
-        "exp",
-        "log",
-        "ln",
-        "log2",
-        "log10",
-        "sqrt",
-        "pow",
-        "floor",
-        "ceil",
-        "round",
-    ]
-)
+MATH_IN_CONDITIONS: Final = frozenset([*UNARY, *BINARY])
 
 
 def _compile(expr: ast.Expr, fields: Fields) -> Query:
@@ -265,9 +247,11 @@ def _compile_computed(expr: ast.BinaryExpr, fields: Fields) -> Query:
     names = sorted(_names(expr))
     if not names:
         return _EVERYTHING if evaluate(expr, {}) is True else _NOTHING
+    if not any(name in fields for name in names):
+        return TagQuery().map(TagCondition(expr)).test(bool)
     if any(name not in fields for name in names):
-        return _NOTHING  # a tag or an unknown name in arithmetic: influxd matches nothing
-    return TypedFieldQuery().map(RowCondition(expr)) == True  # noqa: E712  # builds a query
+        return _NOTHING  # tags and fields together: influxd matches nothing
+    return TypedFieldQuery().map(RowCondition(expr)).test(bool)
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,6 +263,18 @@ class RowCondition:
     def __call__(self, fields: Mapping[str, object]) -> bool:
         """Return whether the fields of a point pass."""
         return evaluate(self.expr, fields) is True
+
+
+@dataclass(frozen=True, slots=True)
+class TagCondition:
+    """A comparison over the tag set of one point; a missing tag is the empty text."""
+
+    expr: ast.BinaryExpr
+
+    def __call__(self, tags: Mapping[str, str | None]) -> bool:
+        """Return whether the tags of a point pass."""
+        known = {name: tags.get(name) or "" for name in _names(self.expr)}
+        return evaluate(self.expr, known) is True
 
 
 def _names(expr: ast.Expr) -> set[str]:
@@ -305,9 +301,21 @@ def evaluate(expr: ast.Expr, fields: Mapping[str, object]) -> object:
             return Regex(pattern)
         case ast.BinaryExpr(op, lhs, rhs):
             return _apply(op, evaluate(lhs, fields), evaluate(rhs, fields))
-        case ast.Call():
-            return None
+        case ast.Call(name, args):
+            return _call(name, [evaluate(arg, fields) for arg in args])
     return _literal_value(expr)
+
+
+def _call(name: str, args: list[object]) -> float | int | None:
+    numbers = [arg for arg in args if isinstance(arg, (int, float)) and not isinstance(arg, bool)]
+    if len(numbers) != len(args):
+        return None
+    if name in KEEPS_INTEGERS and isinstance(numbers[0], int):
+        return abs(numbers[0]) if name == "abs" else numbers[0]
+    arrays = [np.array([number], np.float64) for number in numbers]
+    with np.errstate(all="ignore"):
+        result = UNARY[name](*arrays) if name in UNARY else BINARY[name](*arrays)
+    return float(result[0])
 
 
 def _apply(op: str, left: object, right: object) -> object:
@@ -336,6 +344,8 @@ def _arithmetic(op: str, left: float, right: float) -> float | int | None:
             return left - right
         case "*":
             return left * right
+        case "/" if isinstance(left, int) and isinstance(right, int):
+            return int(left / right) if right else 0  # influxd: of integers, in conditions only
         case "/":
             return left / right if right else 0
         case "%":

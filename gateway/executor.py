@@ -88,7 +88,7 @@ class _Run:
         if not tables:
             return []
         made = plan(shape, [table.schema for table in tables])
-        limits = [_whole(n) for n in (select.limit, select.offset, select.slimit, select.soffset)]
+        limits = select.limit, select.offset, select.slimit, select.soffset
         answers = []
         for table in reversed(tables) if select.descending else tables:
             self.session.interrupt.check()
@@ -191,9 +191,3 @@ def _has_windows(select: ast.Select, outer: Shape) -> bool:
     has_own = any(isinstance(d, ast.Call) and d.name == "time" for d in select.dimensions)
     calls = any(isinstance(part, ast.Call) for f in select.fields for part in walk(f.expr))
     return calls and (has_own or outer.windows is not None)
-
-
-def _whole(value: ast.LimitValue) -> int:
-    if isinstance(value, int):
-        return value
-    raise StatementError(f"missing parameter: {value.name}")

@@ -77,8 +77,6 @@ def expand_fields(shape: Shape, schema: Schema, dimensions: Sequence[str]) -> li
             case ast.Wildcard() | ast.RegexLiteral():
                 names = _matching(item.expr, schema, dimensions)
                 expanded += [ast.Field(ast.VarRef(name, cast)) for name, cast in names]
-            case ast.Distinct(name):
-                expanded.append(ast.Field(ast.Call("distinct", (ast.VarRef(name),)), item.alias))
             case ast.Call(name, args):
                 expanded += _expand_call(item, schema, dimensions)
                 if name in {"top", "bottom"}:  # the tags it looks at become columns beside it
@@ -147,8 +145,6 @@ def _refuse_inner_wildcards(expr: ast.Expr) -> None:
 def _plain_distinct(expr: ast.Expr) -> ast.Expr:
     """Write `count(DISTINCT f)` as the function it means, `count_distinct` of the engine."""
     match expr:
-        case ast.Call("count", (ast.Distinct(name),)):
-            return ast.Call("count_distinct", (ast.VarRef(name),))
         case ast.Call("count", (ast.Call("distinct", (ast.VarRef() as ref,)),)):
             return ast.Call("count_distinct", (ref,))
         case ast.Call(name, args):
@@ -193,8 +189,6 @@ def _name_parts(expr: ast.Expr) -> list[str]:
             return ["count"]
         case ast.Call(name):
             return [name]
-        case ast.Distinct():
-            return ["distinct"]
         case ast.ParenExpr(inner):
             return _name_parts(inner)
         case ast.BinaryExpr(_, lhs, rhs):

@@ -7,6 +7,9 @@ Source: measured, `tests/conformance/plan_errors.case`.
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import replace
+
 from typing import TYPE_CHECKING
 
 from gateway.conditions import check_condition, compile_condition
@@ -17,7 +20,7 @@ from gateway.functions.transforms import READS_ONE_WINDOW_BEFORE
 from gateway.functions.types import type_of
 from gateway.functions.validate import check_call
 from gateway.plan import OutputColumn, Plan, Shape
-from gateway.timerange import TimeRange, split_condition, time_value
+from gateway.timerange import TimeRange, parse_time, split_condition
 from grammar import ast
 from tinyflux.windows import Windows, ZonedWindows
 
@@ -55,14 +58,18 @@ def compile_select(select: ast.Select, now_ns: int, within: Shape | None = None)
     Raises:
         StatementError: What no schema could make sound.
     """
+    select = replace(select, fields=tuple(map(_with_distinct_calls, select.fields)))
     calls = list(_find_calls(select))
     for call in calls:
         check_call(call, select)
     _check_fields(select)
     tag_dimensions, windows = _dimensions(select, now_ns)
     is_raw = not any(not is_kind(call.name, Kind.MATH) for call in calls)
-    if windows is None and within is not None and not is_raw:
-        windows = within.windows
+    if within is not None:
+        new = [d for d in within.tag_dimensions if d not in tag_dimensions]
+        tag_dimensions = (*tag_dimensions, *new)
+        if windows is None and not is_raw:
+            windows = within.windows
     _check_mix(select, calls, is_raw=is_raw)
     _check_grouping(select, calls, windows, is_raw=is_raw)
     rest, bounds = split_condition(select.condition, now_ns, select.timezone)
@@ -104,7 +111,7 @@ def plan(shape: Shape, schemas: Sequence[Schema]) -> Plan:
         OutputColumn(name, item.expr) for name, item in zip(column_names(kept), kept, strict=True)
     )
     for column in columns:
-        type_of(column.expr, schema.fields)
+        type_of(column.expr, schema)
     leaves, transformed = _leaves(columns)
     return Plan(shape, columns, leaves, dimensions, time_name, transformed)
 
@@ -129,8 +136,17 @@ def _find_calls(select: ast.Select) -> Iterator[ast.Call]:
         for expr in walk(item.expr):
             if isinstance(expr, ast.Call):
                 yield expr
-            elif isinstance(expr, ast.Distinct):
-                yield ast.Call("distinct", (ast.VarRef(expr.name),))
+
+
+def _with_distinct_calls(item: ast.Field) -> ast.Field:
+    """Write `DISTINCT f` as the call it means."""
+    match item.expr:
+        case ast.Distinct(name):
+            return replace(item, expr=ast.Call("distinct", (ast.VarRef(name),)))
+        case ast.Call(function, (ast.Distinct(name), *rest)):
+            inner = ast.Call("distinct", (ast.VarRef(name),))
+            return replace(item, expr=ast.Call(function, (inner, *rest)))
+    return item
 
 
 def _distinct_calls(calls: Iterable[ast.Call], kind: Kind) -> tuple[ast.Call, ...]:
@@ -183,7 +199,7 @@ def _check_fields(select: ast.Select) -> None:
 
 def _check_field(expr: ast.Expr) -> None:
     parts = list(walk(expr))
-    variables = (ast.VarRef, ast.Wildcard, ast.RegexLiteral, ast.Distinct)
+    variables = (ast.VarRef, ast.Wildcard, ast.RegexLiteral)
     if not any(isinstance(part, variables) for part in parts):
         raise StatementError("field must contain at least one variable")
     for part in parts:
@@ -268,10 +284,10 @@ def _check_grouping(
         if not is_kind(call.name, Kind.TRANSFORM):
             continue
         inner = call.args[0]
-        if isinstance(inner, ast.Call) and not is_kind(inner.name, Kind.TRANSFORM):
+        if isinstance(inner, ast.Call):
             if windows is None:
                 raise StatementError(f"{call.name} aggregate requires a GROUP BY interval")
-        elif not isinstance(inner, ast.Call) and windows is not None:
+        elif windows is not None:
             raise StatementError(f"aggregate function required inside the call to {call.name}")
 
 
@@ -319,8 +335,11 @@ def _window_offset(expr: ast.Expr, now_ns: int) -> int:
             return ns
         case ast.BinaryExpr("*", ast.IntegerLiteral(sign), ast.DurationLiteral(ns)):
             return sign * ns
-        case ast.Call("now", ()) | ast.StringLiteral():
-            return time_value(expr, now_ns)
+        case ast.Call("now", ()):
+            return now_ns
+        case ast.StringLiteral(text):
+            with suppress(StatementError):
+                return parse_time(text)
         case ast.Call(name):
             raise StatementError(f"time dimension offset function must be now(), got {name}()")
     raise StatementError("time dimension offset must be duration or now()")

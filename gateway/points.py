@@ -89,9 +89,14 @@ def read_points(made: Plan, table: Table, scan: ScanRequest, session: Session) -
     leaves: dict[ast.Expr, Col] = {}
     for ref in fields:
         column = _join([frame.columns.get(ref.name) for frame in frames], frames)
+        if table.is_subquery:  # its rows are rows of this query, whatever is asked of them
+            column = replace(column, emits=np.ones_like(column.emits))
         leaves[ref] = column.cast(CASTS[ref.cast]) if ref.cast in CASTS else column
     for ref in tags:
-        leaves[ref] = _tag_column(ref, frames)
+        if ref.name in table.schema.tags:
+            leaves[ref] = _tag_column(ref, frames)
+        else:
+            leaves[ref] = Col.nothing(count)
     points = Points(groups, rows, np.concatenate([frame.times for frame in frames]), leaves)
     return _fill(made, _ordered(points, made.shape.select.descending))
 
@@ -170,5 +175,6 @@ def _fill(made: Plan, points: Points) -> Points:
             everywhere[None, :],
             is_count=False,
         )
-        leaves[ref] = Col(column.type, values[0], valid[0], column.emits)
+        kind = column.type or FieldType.FLOAT  # of a name that nothing has, the number remains
+        leaves[ref] = Col(kind, values[0], valid[0], column.emits)
     return Points(points.groups, points.rows, points.times, leaves)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +16,7 @@ from tinyflux.columnar.aggregate import aggregate_frames
 from tinyflux.columnar.base import (
     AggregateRequest,
     AggregateTable,
+    FieldColumn,
     Frame,
     Query,
     Reader,
@@ -27,7 +28,7 @@ from tinyflux.columnar.evaluate import match_rows
 from tinyflux.columnar.scan import filter_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from gateway.answers import Answer
     from gateway.session import Session
@@ -40,6 +41,7 @@ class Table:
     name: str
     reader: Reader
     schema: Schema
+    is_subquery: bool = False
 
 
 @dataclass(slots=True)
@@ -94,7 +96,8 @@ def resolve(
         reader = readers[0][0] if len(readers) == 1 else UnionReader([r for r, _ in readers])
         fields = reader.field_keys(name)
         if fields:
-            tables.append(Table(name, reader, Schema(fields, frozenset(reader.tag_keys(name)))))
+            schema = Schema(fields, frozenset(reader.tag_keys(name)))
+            tables.append(Table(name, reader, schema, isinstance(reader, AnswerReader)))
     return tables
 
 
@@ -200,6 +203,39 @@ class UnionReader(_FrameReader):
                 yield Frame(series, frame.offsets, frame.times, frame.columns)
             # Every source numbers its series from 0: keep them apart.
             first_id += 1 << 32
+
+
+class CastReader(_FrameReader):
+    """A reader with more fields: casts of those it has, under names of their own."""
+
+    def __init__(self, reader: Reader, casts: Mapping[str, tuple[str, FieldType]]) -> None:
+        """Add fields by their names: each is another field read as another type of number."""
+        self._reader = reader
+        self._casts = casts
+
+    def measurements(self) -> list[str]:
+        """Return the names of the reader."""
+        return self._reader.measurements()
+
+    def scan(self, request: ScanRequest) -> Iterator[Frame]:
+        """Yield the frames of the reader with the casts beside its fields."""
+        for frame in self._reader.scan(replace(request, fields=None)):
+            columns = dict(frame.columns)
+            for name, (field, kind) in self._casts.items():
+                if field in columns:
+                    columns[name] = _cast(columns[field], kind)
+            yield Frame(frame.series, frame.offsets, frame.times, columns)
+
+    def series(self, measurement: str, query: Query | None = None) -> SeriesSet:
+        """Return the series of the reader."""
+        return self._reader.series(measurement, query)
+
+
+def _cast(column: FieldColumn, kind: FieldType) -> FieldColumn:
+    values = np.where(column.mask(), column.values, 0)
+    if kind is FieldType.INTEGER:
+        return FieldColumn(kind, values.astype(np.int64), column.valid)
+    return FieldColumn(kind, values.astype(np.float64), column.valid)
 
 
 def merge_series(measurement: str, sets: Sequence[SeriesSet]) -> SeriesSet:

@@ -93,9 +93,9 @@ def _is_time(expr: ast.Expr) -> bool:
 
 
 def _bounds(op: str, value: ast.Expr, now_ns: int, timezone: str) -> TimeRange:
+    time = time_value(value, now_ns, timezone)
     if op not in _COMPARISONS or op == "!=":
         raise StatementError(f"invalid time comparison operator: {op}")
-    time = time_value(value, now_ns, timezone)
     if op == "=":
         return TimeRange(time, time, has_start=True, has_end=True)
     if op in {">", ">="}:
@@ -170,8 +170,8 @@ def parse_time(text: str, timezone: str = "") -> int:
     elif zone is None:
         moment = naive.replace(tzinfo=UTC)
     else:
-        # An hour that comes twice in autumn is the later one (standard time), as influxd reads it.
-        moment = naive.replace(tzinfo=zone, fold=1).astimezone(UTC)
+        # Of the two readings that the switches to and from summer time allow, influxd takes the later.
+        moment = max(naive.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
     seconds = (moment - _EPOCH) // timedelta(seconds=1)
     return seconds * 1_000_000_000 + int((fraction or "0").ljust(9, "0"))
 

@@ -14,6 +14,8 @@ import numpy as np
 
 from gateway.errors import StatementError
 from gateway.fill import fill
+from gateway.functions.types import CASTS, cast_type
+from gateway.sources import CastReader
 from gateway.rows import Axis, Col
 from grammar import ast
 from tinyflux.batch import MAX_TIME_NS, MIN_TIME_NS, Bools, FieldType, Int64s
@@ -22,6 +24,7 @@ from tinyflux.columnar.base import (
     AggregateTable,
     Call,
     CallColumn,
+    Reader,
     ScanRequest,
     SeriesSet,
 )
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
 
     from gateway.plan import Plan
     from gateway.session import Session
-    from gateway.sources import Table
+    from gateway.sources import CastReader, Table
     from gateway.timerange import TimeRange
     from tinyflux.windows import Windows
 
@@ -136,24 +139,42 @@ def _aggregate(
     aux: tuple[str, ...],
     session: Session,
 ) -> _Aggregated | None:
-    known = [call for call in calls if _field_of(call) in table.schema.fields]
+    fields = {call: _field_of(call, table) for call in calls}
+    known = [call for call in calls if fields[call]]
     if not known:
         return None
     request = AggregateRequest(
         scan=scan,
-        calls=tuple(Call(call.name, _field_of(call), _numbers(call)) for call in known),
+        calls=tuple(Call(call.name, fields[call], _numbers(call)) for call in known),
         group_by=made.dimensions,
         windows=made.shape.windows,
         aux=aux,
         max_cells=session.settings.max_select_buckets,
     )
-    answer = table.reader.aggregate(request)
+    answer = _with_casts(table, known).aggregate(request)
     return _Aggregated(calls, dict(zip(known, answer.columns, strict=True)), answer)
 
 
-def _field_of(call: ast.Call) -> str:
+def _field_of(call: ast.Call, table: Table) -> str:
+    """Return the field that a call reads, a cast one under its own name; "" when there is none."""
     ref = call.args[0]
-    return ref.name if isinstance(ref, ast.VarRef) and ref.cast != "tag" else ""
+    if not isinstance(ref, ast.VarRef) or not table.schema.is_field(ref):
+        return ""
+    stored = table.schema.fields[ref.name]
+    kind = cast_type(ref, stored)
+    if kind is FieldType.NONE:
+        return ""
+    return ref.name if kind is stored else f"{ref.name}::{ref.cast}"
+
+
+def _with_casts(table: Table, calls: Sequence[ast.Call]) -> Reader:
+    """Return the reader of a table with the fields that `_field_of` names."""
+    casts = {}
+    for call in calls:
+        ref, name = call.args[0], _field_of(call, table)
+        if isinstance(ref, ast.VarRef) and name != ref.name:
+            casts[name] = ref.name, CASTS[ref.cast]
+    return CastReader(table.reader, casts) if casts else table.reader
 
 
 def _numbers(call: ast.Call) -> tuple[float, ...]:
@@ -191,14 +212,19 @@ class _Frame:
         count = len(self.groups)
         if times is None:
             if windows is None:
-                bounds = self.made.shape.bounds
-                starts = np.array([bounds.start_ns if bounds.has_start else 0])
+                starts = np.array([self._start_ns()])
             else:
                 starts = windows.start(np.arange(self.first, self.first + self.size))
             times = np.tile(starts[::-1] if self._descending else starts, count)
         in_range = np.tile(self.in_range[::-1] if self._descending else self.in_range, count)
         interval_ns = 0 if windows is None else windows.every_ns
         return Axis(np.repeat(np.arange(count), self.size), times, in_range, interval_ns)
+
+    def _start_ns(self) -> int:
+        """Return the time of the row of a query without windows."""
+        shape = self.made.shape
+        is_integral = any(call.name == "integral" for call in shape.aggregates)
+        return shape.bounds.start_ns if shape.bounds.has_start and not is_integral else 0
 
     @property
     def _descending(self) -> bool:
@@ -234,6 +260,8 @@ class _Frame:
         values, valid = self.place(answer, found.values), self.place(answer, found.valid)
         select = self.made.shape.select
         emits = valid
+        if call.name == "stddev":  # one point has no deviation, but a row
+            emits = valid | (self.size == 1)
         if self.made.shape.windows is not None and select.fill is not ast.Fill.NONE:
             emits = self._within(valid, is_inner=is_inner)
             values, valid = fill(

@@ -44,7 +44,8 @@ def choose(call: ast.Call, points: Points, made: Plan, table: Table) -> Points |
     values = points.leaves[ref].values
     cells = _cells(points, made)
     if call.name == "distinct":
-        chosen = _first_of_each(cells, values, points.times)
+        is_last = made.shape.select.descending
+        chosen = _first_of_each(cells, values, points.times, is_last=is_last)
         points = points.take(chosen)
         points = Points(points.groups, points.rows, _labels(points, made), points.leaves)
     elif call.name == "sample":
@@ -53,7 +54,7 @@ def choose(call: ast.Call, points: Points, made: Plan, table: Table) -> Points |
     else:
         tags = [_codes(points.leaves[tag]) for tag in call.args[1:-1] if tag in points.leaves]
         ranks = _ranks(values, is_top=call.name == "top")
-        points = points.take(_best(cells, ranks, tags, _count(call)))
+        points = points.take(_best(cells, points.times, ranks, tags, _count(call)))
     chosen_column = points.leaves[ref]
     everywhere = np.ones(len(points.rows), np.bool_)
     nowhere = np.zeros(len(points.rows), np.bool_)
@@ -95,13 +96,14 @@ def _labels(points: Points, made: Plan) -> Int64s:
     return np.full(len(points.rows), bounds.start_ns if bounds.has_start else 0, np.int64)
 
 
-def _first_of_each(cells: Int64s, values: Values, times: Int64s) -> Int64s:
-    """Return the first point of each different value of a cell, in order of appearance."""
+def _first_of_each(cells: Int64s, values: Values, times: Int64s, *, is_last: bool) -> Int64s:
+    """Return the first (or last) point of each different value of a cell, ascending in time."""
     _, codes = np.unique(values, return_inverse=True)
-    order = np.lexsort((codes, times, cells))
+    order = np.lexsort((codes, -times if is_last else times, cells))
     pairs = np.stack((cells[order], codes[order]), axis=1)
     _, first = np.unique(pairs, axis=0, return_index=True)
-    return order[np.sort(first)]
+    chosen = order[first]
+    return chosen[np.lexsort((codes[chosen], times[chosen], cells[chosen]))]
 
 
 def _ranks(values: Values, *, is_top: bool) -> Int64s:
@@ -115,7 +117,9 @@ def _codes(column: Col) -> Int64s:
     return np.unique(texts.astype(str), return_inverse=True)[1]
 
 
-def _best(cells: Int64s, ranks: Int64s, tags: Sequence[Int64s], count: int) -> Int64s:
+def _best(
+    cells: Int64s, times: Int64s, ranks: Int64s, tags: Sequence[Int64s], count: int
+) -> Int64s:
     """Return the best points of each cell in time order, one a combination of tags at most."""
     positions = np.arange(len(cells))
     if tags:
@@ -124,7 +128,8 @@ def _best(cells: Int64s, ranks: Int64s, tags: Sequence[Int64s], count: int) -> I
         _, first = np.unique(keys[order], axis=0, return_index=True)
         positions = np.sort(order[first])
     order = positions[np.lexsort((positions, ranks[positions], cells[positions]))]
-    return np.sort(order[_place_in_run(cells[order]) < count])
+    chosen = order[_place_in_run(cells[order]) < count]
+    return chosen[np.lexsort((ranks[chosen], times[chosen], cells[chosen]))]
 
 
 def _place_in_run(cells: Int64s) -> Int64s:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from gateway.errors import StatementError
-from gateway.functions.registry import FUNCTIONS
+from gateway.functions.registry import FUNCTIONS, INTERNAL, Kind
 from grammar import ast
 from grammar.printer import to_influxql
 from tinyflux.batch import FieldType
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from gateway.expansion import Schema
 
 _F, _I, _S, _B, _NONE = (
     FieldType.FLOAT,
@@ -25,15 +25,15 @@ _WORDS: Final = {_F: "float", _I: "integer", _S: "string", _B: "boolean"}
 CASTS: Final[dict[str, FieldType]] = {"float": _F, "integer": _I, "string": _S, "boolean": _B}
 
 
-def type_of(expr: ast.Expr, fields: Mapping[str, FieldType]) -> FieldType:
-    """Return the type of an expression over these fields; NONE where it never has a value.
+def type_of(expr: ast.Expr, schema: Schema) -> FieldType:
+    """Return the type of an expression; NONE where it never has a value, STRING for a tag.
 
     Raises:
-        StatementError: An operator between types that it does not take, in InfluxDB's words.
+        StatementError: An operator or a function over a type that it does not take, in influxd's words.
     """
     match expr:
         case ast.ParenExpr(inner):
-            return type_of(inner, fields)
+            return type_of(inner, schema)
         case ast.IntegerLiteral():
             return _I
         case ast.NumberLiteral():
@@ -42,21 +42,41 @@ def type_of(expr: ast.Expr, fields: Mapping[str, FieldType]) -> FieldType:
             return _S
         case ast.BooleanLiteral():
             return _B
-        case ast.VarRef(name, cast):
-            if cast == "tag" or name not in fields:
-                return _S
-            return CASTS.get(cast, fields[name])
-        case ast.Call(name, args):
-            given = [type_of(arg, fields) for arg in args[:1]]
-            output = FUNCTIONS[name].output if name in FUNCTIONS else _I
-            return output or (given[0] if given else _NONE)
+        case ast.VarRef() as ref:
+            if schema.is_field(ref):
+                return cast_type(ref, schema.fields[ref.name])
+            return _S if ref.name in schema.tags else _NONE
+        case ast.Call():
+            return _type_of_call(expr, schema)
         case ast.BinaryExpr():
-            return _type_of_operation(expr, fields)
+            return _type_of_operation(expr, schema)
     return _NONE
 
 
-def _type_of_operation(expr: ast.BinaryExpr, fields: Mapping[str, FieldType]) -> FieldType:
-    left, right = type_of(expr.lhs, fields), type_of(expr.rhs, fields)
+def cast_type(ref: ast.VarRef, stored: FieldType) -> FieldType:
+    """Return the type that a reference reads from a field: numbers convert, other casts give NONE."""
+    wanted = CASTS.get(ref.cast, stored)
+    return wanted if wanted is stored or {wanted, stored} == {_F, _I} else _NONE
+
+
+def _type_of_call(call: ast.Call, schema: Schema) -> FieldType:
+    function = FUNCTIONS.get(call.name) or INTERNAL[call.name]
+    target = call.args[0]
+    given = type_of(target, schema)
+    is_tag = isinstance(target, ast.VarRef) and not schema.is_field(target)
+    if given is _NONE or is_tag:
+        return _NONE
+    if given not in function.accepts:
+        if function.kind is Kind.MATH:
+            return _NONE
+        # influxd: derivatives share a reducer, and its names have blanks.
+        name = call.name.removeprefix("non_negative_").replace("_", " ")
+        raise StatementError(f"unsupported {name} iterator type: *query.{_WORDS[given]}InterruptIterator")
+    return function.output or given
+
+
+def _type_of_operation(expr: ast.BinaryExpr, schema: Schema) -> FieldType:
+    left, right = type_of(expr.lhs, schema), type_of(expr.rhs, schema)
     kinds = {left, right}
     if _NONE in kinds:
         return _NONE
@@ -66,22 +86,26 @@ def _type_of_operation(expr: ast.BinaryExpr, fields: Mapping[str, FieldType]) ->
     elif kinds <= {_F, _I}:
         return _I if kinds == {_I} and expr.op != "/" else _F
     raise StatementError(
-        f"type error: {_shown(expr, fields)}: "
-        f"incompatible types: {_WORDS[left]} and {_WORDS[right]}"
+        f"type error: {_shown(expr, schema)}: incompatible types: "
+        f"{_word(expr.lhs, left, schema)} and {_word(expr.rhs, right, schema)}"
     )
 
 
-def _shown(expr: ast.Expr, fields: Mapping[str, FieldType]) -> str:
+def _word(expr: ast.Expr, kind: FieldType, schema: Schema) -> str:
+    is_tag = isinstance(expr, ast.VarRef) and not schema.is_field(expr)
+    return "tag" if is_tag else _WORDS[kind]
+
+
+def _shown(expr: ast.Expr, schema: Schema) -> str:
     """Return the text of an expression in which each name carries its type, as influxd does."""
     match expr:
-        case ast.VarRef(name) if name in fields:
-            return f"{to_influxql(ast.VarRef(name))}::{_WORDS.get(fields[name], 'float')}"
-        case ast.VarRef():
-            return f"{to_influxql(expr)}::tag"
+        case ast.VarRef() as ref:
+            kind = _WORDS.get(schema.fields[ref.name], "") if schema.is_field(ref) else "tag"
+            return f"{to_influxql(ast.VarRef(ref.name))}::{kind}"
         case ast.BinaryExpr(op, lhs, rhs):
-            return f"{_shown(lhs, fields)} {op} {_shown(rhs, fields)}"
+            return f"{_shown(lhs, schema)} {op} {_shown(rhs, schema)}"
         case ast.ParenExpr(inner):
-            return f"({_shown(inner, fields)})"
+            return f"({_shown(inner, schema)})"
         case ast.Call(name, args):
-            return f"{name}({', '.join(_shown(arg, fields) for arg in args)})"
+            return f"{name}({', '.join(_shown(arg, schema) for arg in args)})"
     return to_influxql(expr)

@@ -58,9 +58,9 @@ def _check_count(call: ast.Call, function: Function) -> None:
 def _check_target(call: ast.Call, function: Function) -> None:
     target = call.args[0]
     match target:
-        case ast.VarRef() | ast.Wildcard() | ast.RegexLiteral():
+        case ast.VarRef():
             return
-        case ast.Distinct() if call.name == "count":
+        case ast.Wildcard() | ast.RegexLiteral() if call.name != "distinct":
             return
         case ast.Call(name):
             if function.kind is Kind.TRANSFORM:
@@ -142,7 +142,7 @@ def _check_top(call: ast.Call, select: ast.Select) -> None:
         )
     if limit.value <= 0:
         raise StatementError(f"limit ({limit.value}) in {call.name} function must be at least 1")
-    if isinstance(select.limit, int) and 0 < select.limit < limit.value:
+    if 0 < select.limit < limit.value:
         raise StatementError(
             f"limit ({limit.value}) in {call.name} function can not be larger than the LIMIT "
             f"({select.limit}) in the select statement"
