@@ -1,46 +1,68 @@
 """Many like lines at once: a few calls over all of them, no Python step for a value.
 
 Read here are lines `head fields [timestamp]`, single blanks between, either all with or all
-without a timestamp, and with numbers only. One split finds all three parts; what a line is, is
-remembered by its head: the series key, and the template, which is the field keys and types the
-series had before. All field sets are split at once, the keys compared with what the templates
-say, and one JSON reader turns all values into numbers. Every step proves what it relies on;
-whatever is different in any way raises Odd, and the caller reads those lines by other means.
+without a timestamp. One split finds the parts; what a line is, is remembered by its head: the
+series key, and the template, which is the field keys and types the series had before. The
+separators of all field sets are found at once, the keys between them compared with what the
+templates say, and one JSON reader turns all values into numbers. Every step proves what it relies
+on; whatever is different in any way raises Odd, and the caller reads those lines by other means.
+
+Values become numbers with a suffix for their type before that: a string its place in the table of
+strings, a boolean 0 or 1, which is just what a batch holds. The suffixes are bytes that no text
+read here holds.
 
 What JSON and line protocol disagree about, and what guards it:
-    type            JSON has one number: integers are proven by the i before the comma, one by one
-    1. .5 007 +1    no JSON (Odd); true, null, strings and arrays: refused by their bytes
-    -0              an integer to JSON: written -0.0 where it is a float
-    range           integers must come out as an int64 array, floats finite
+    type            JSON has one number: proven by the suffix, one by one
+    1. .5 007 +1    no JSON (Odd); true, null and arrays: refused by their bytes
+    -0              an integer to JSON: written -0.0 where it may be a float
+    range           beyond int64 does not fit the slot, an infinity is an error to the reader
 """
 
 from __future__ import annotations
 
 import re
-from itertools import chain, compress
+import struct
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import orjson
 
-from gateway.lineprotocol.line import BLANKS, LineRefusedError, read_head, read_line
-from tinyflux.batch import MAX_TIME_NS, FieldType, PointBatch
+from gateway.lineprotocol.line import BLANKS, LineRefusedError, read_head, read_line, unescape
+from tinyflux.batch import MAX_TIME_NS, FieldType, PointBatch, field_type_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tinyflux.batch import FieldLayout, Float64s, Int64s
+    from tinyflux.batch import FieldLayout, Int64s
 
-MAX_HEAD: Final = 16_000  # bytes, as for field keys: together far below the limit on keys
+MAX_HEAD: Final = 16_000  # bytes; as for field sets, so that no key comes near MAX_KEY_LENGTH
 MAX_FIELD_SET: Final = 16_000
 ENTRY_OVERHEAD: Final = 300  # bytes that the interpreter needs beside the text of a cache entry
 
-_NUMBERS: Final = b"0123456789.,-+eEi"
-_TIMES: Final = b"0123456789,-"
+STRING: Final = b"\x02"
+BOOLEAN: Final = b"\x03"
+_ESCAPED_BLANK: Final = b"\x01"
+
 _COMMA: Final = 0x2C
-_I: Final = 0x69
-_VALUES = re.compile(rb"=[-+0-9.eE]+")
-_BLANK_STANDS_FOR: Final = b"\\\x01"  # an escaped blank while a text is split at blanks
+_EQUALS: Final = 0x3D
+_KIND_OF_LAST_BYTE: Final = np.full(256, FieldType.FLOAT, np.uint8)
+_KIND_OF_LAST_BYTE[[ord("i"), *STRING, *BOOLEAN]] = (
+    FieldType.INTEGER,
+    FieldType.STRING,
+    FieldType.BOOLEAN,
+)
+
+_FLOAT: Final = int(FieldType.FLOAT)  # numpy compares with a plain int five times as fast
+_STRUCT_CODES: Final = bytes(0x64 if kind == FieldType.FLOAT else 0x71 for kind in range(256))
+
+_FLOAT_BYTES: Final = b"0123456789.,-+eE"
+_INTEGER_BYTES: Final = b"0123456789,-"
+
+_QUOTED = re.compile(rb'="([^"\\]*(?:\\.[^"\\]*)*)"(?=[, \r\n]|\Z)', re.DOTALL)
+_TRUE = re.compile(rb"=(?:t|T|true|True|TRUE),")
+_FALSE = re.compile(rb"=(?:f|F|false|False|FALSE),")
+_MARKED_STRING = re.compile(rb"=[0-9]+" + STRING)
+_NUMBER = re.compile(rb"=[-+0-9.eE]+")
 
 
 class Odd(Exception):  # noqa: N818 - not an error: these lines are read elsewhere
@@ -52,20 +74,22 @@ class Mispredicted(Odd):
 
 
 class Template:
-    """The form of a field set: keys and types, all numeric.
+    """The form of a field set: keys and types.
 
     Attributes:
-        names: The field keys, each with its =.
-        integers: One byte a field, 1 where it is an integer.
+        keys: The field keys, each with its =, one after another.
+        kinds: The FieldType of each, a byte a field.
         layout: The same, for a batch.
+        has_booleans: There is a boolean among them.
     """
 
-    __slots__ = ("integers", "layout", "names")
+    __slots__ = ("has_booleans", "keys", "kinds", "layout")
 
     def __init__(self, layout: FieldLayout) -> None:
-        self.names = [key.encode() + b"=" for key, _ in layout]
-        self.integers = bytes(kind is FieldType.INTEGER for _, kind in layout)
+        self.keys = "".join(f"{key}=" for key, _ in layout).encode()
+        self.kinds = bytes(kind for _, kind in layout)
         self.layout = layout
+        self.has_booleans = FieldType.BOOLEAN in self.kinds
 
 
 UNKNOWN: Final = Template(())  # no field set of this head was seen
@@ -83,14 +107,16 @@ class Heads(dict[bytes, tuple[bytes, Template]]):
         self.size_bytes = 0
 
     def __missing__(self, raw: bytes) -> tuple[bytes, Template]:
-        head = raw[1:].replace(_BLANK_STANDS_FOR, b"\\ ")
-        if raw[:1] != b"\n" or not head or head[0] in BLANKS or head[0] == 0x23:
+        head = raw[1:].replace(b"\\" + _ESCAPED_BLANK, b"\\ ")
+        if raw[:1] != b"\n" or head[:1] in BLANKS or head[:1] == b"#" or len(head) > MAX_HEAD:
+            raise Odd
+        if STRING in head:  # a tag value in quotes
             raise Odd
         try:
             read = read_head(head)
         except LineRefusedError:
             raise Odd from None
-        if read.has_time_tag or len(head) > MAX_HEAD:
+        if read.has_time_tag:
             raise Odd
         entry = self[raw] = read.key, UNKNOWN
         self.size_bytes += len(raw) + len(read.key) + ENTRY_OVERHEAD
@@ -103,58 +129,52 @@ class Heads(dict[bytes, tuple[bytes, Template]]):
 
 
 class Bulk:
-    """Reads lines in bulk, and remembers heads and templates, bounded.
-
-    Attributes:
-        heads: What is known of heads; others may look heads up here.
-    """
+    """Reads lines in bulk, and remembers heads and templates, bounded."""
 
     def __init__(self, max_cache_bytes: int) -> None:
-        self.heads = Heads()
+        self._heads = Heads()
         self._templates: dict[bytes, Template] = {}
         self._templates_bytes = 0
         self._max_cache_bytes = max_cache_bytes
 
-    def read(self, lines: Sequence[bytes], unit_ns: int, default_ns: int) -> PointBatch:
-        """Return the points of lines, in their order. Views nothing of the lines.
+    def read(self, text: bytes, unit_ns: int, default_ns: int) -> PointBatch:
+        """Return the points of lines, in their order. Views nothing of the text.
 
         Args:
-            lines: At least one; no line holds a quote, a line feed or a trailing carriage return.
+            text: Lines, with a line feed between them; a carriage return before it is ignored.
             unit_ns: The unit of the timestamps.
             default_ns: The time of lines without one.
 
         Raises:
             Odd: Some line is not of the form read here. Nothing is known of which.
         """
-        if self.heads.size_bytes + self._templates_bytes > self._max_cache_bytes:
+        if self._heads.size_bytes + self._templates_bytes > self._max_cache_bytes:
             self._forget()
-        text = b"\n" + b" \n".join(lines)
-        if b"\\ " in text:
-            if b"\x01" in text:
-                raise Odd
-            text = text.replace(b"\\ ", _BLANK_STANDS_FOR)
-        tokens = text.split(b" ")
-        # With a line feed before each head and nowhere else, and heads that begin with one,
-        # nothing is displaced.
-        if len(tokens) == 3 * len(lines):
+        text, strings = _prepared(text)
+        n_lines = text.count(b"\n") + 1
+        tokens = text.replace(b"\n", b" \n").split(b" ")
+        tokens[0] = b"\n" + tokens[0]
+        # With a line feed before each head and nowhere else, and heads that begin with one, no
+        # token can be out of its place.
+        if len(tokens) == 3 * n_lines:
             heads, field_sets = tokens[::3], tokens[1::3]
             times = _times(tokens[2::3], unit_ns)
-        elif len(tokens) == 2 * len(lines):
+        elif len(tokens) == 2 * n_lines:
             heads, field_sets = tokens[::2], tokens[1::2]
-            times = np.full(len(lines), default_ns, np.int64)
+            times = np.full(n_lines, default_ns, np.int64)
         else:
             raise Odd
-        keys, predicted = zip(*map(self.heads.__getitem__, heads), strict=True)
+        keys, predicted = zip(*map(self._heads.__getitem__, heads), strict=True)
         templates = self._resolved(heads, field_sets, predicted)
         try:
             values = _values(templates, field_sets)
         except Mispredicted:
             templates = self._observed(heads, field_sets, templates)
             values = _values(templates, field_sets)
-        return _batch(keys, times, templates, values)
+        return _batch(keys, times, templates, values, strings)
 
     def _forget(self) -> None:
-        self.heads.clear()
+        self._heads.clear()
         self._templates.clear()
         self._templates_bytes = 0
 
@@ -184,11 +204,11 @@ class Bulk:
         return templates
 
     def _expect(self, head: bytes, template: Template) -> None:
-        self.heads[head] = self.heads[head][0], template
+        self._heads[head] = self._heads[head][0], template
 
     def _template(self, field_set: bytes) -> Template:
         """Return the template of a field set that is not yet proven to be well formed."""
-        form = _VALUES.sub(b"=", field_set)
+        form = _NUMBER.sub(b"=", _mark_booleans(field_set + b","))
         template = self._templates.get(form)
         if template is None:
             template = _learn(field_set)
@@ -197,25 +217,55 @@ class Bulk:
         return template
 
 
+def _prepared(text: bytes) -> tuple[bytes, list[str]]:
+    """Return the text without strings and escaped blanks, and the strings.
+
+    That a quote after = begins a string holds in field sets only; what is taken for a string
+    elsewhere leaves its mark in a place where no mark can be read.
+    """
+    if STRING in text or BOOLEAN in text or _ESCAPED_BLANK in text:
+        raise Odd
+    strings: list[str] = []
+    if b'"' in text:
+        pieces = _QUOTED.split(text)
+        try:
+            strings = [unescape(raw) if b"\\" in raw else raw.decode() for raw in pieces[1::2]]
+        except UnicodeDecodeError:
+            raise Odd from None
+        pieces[1::2] = [b"=%d\x02" % n for n in range(len(strings))]
+        text = b"".join(pieces)
+        if b'"' in text:
+            raise Odd
+    if b"\\" in text:
+        if b"\\\\" in text:  # `line` tells how many opinions influxd has about that
+            raise Odd
+        text = text.replace(b"\\ ", b"\\" + _ESCAPED_BLANK)
+    if b"\r" in text:
+        text = text.replace(b"\r\n", b"\n").removesuffix(b"\r")
+    return text, strings
+
+
+def _mark_booleans(text: bytes) -> bytes:
+    """Return field sets, a comma behind each field, with booleans as marked numbers."""
+    return _FALSE.sub(b"=0\x03,", _TRUE.sub(b"=1\x03,", text))
+
+
 def _learn(field_set: bytes) -> Template:
     if len(field_set) > MAX_FIELD_SET or b"\\" in field_set or field_set[:1] in BLANKS:
         raise Odd
     try:
-        point = read_line(b"m " + field_set)
+        point = read_line(b"m " + _MARKED_STRING.sub(b'=""', field_set))
     except ValueError:
         raise Odd from None
-    kinds = {float: FieldType.FLOAT, int: FieldType.INTEGER}
-    if len(point.fields) != field_set.count(b"=") or not kinds.keys() >= set(
-        map(type, point.fields.values())
-    ):
+    if len(point.fields) != field_set.count(b"="):  # one field key twice, or time
         raise Odd
-    return Template(tuple((key, kinds[type(value)]) for key, value in point.fields.items()))
+    return Template(tuple((key, field_type_of(value)) for key, value in point.fields.items()))
 
 
 def _times(stamps: list[bytes], unit_ns: int) -> Int64s:
     """Return int64[n], ns."""
     text = b",".join(stamps)
-    if text.translate(None, _TIMES):
+    if text.translate(None, _INTEGER_BYTES):
         raise Odd
     try:
         numbers = orjson.loads(b"[" + text + b"]")
@@ -224,7 +274,7 @@ def _times(stamps: list[bytes], unit_ns: int) -> Int64s:
     limit = MAX_TIME_NS // unit_ns
     if min(numbers) < -limit or max(numbers) > limit:
         raise Odd
-    return np.array(numbers, np.int64) * unit_ns
+    return _integers(numbers) * unit_ns
 
 
 def _values(templates: Sequence[Template], field_sets: list[bytes]) -> Int64s:
@@ -234,66 +284,67 @@ def _values(templates: Sequence[Template], field_sets: list[bytes]) -> Int64s:
         Mispredicted: The field sets are not of these templates.
         Odd: Some value is no number, or not as JSON writes it.
     """
-    # The = stays with the key: that the keys are equal then proves every separator.
-    tokens = b",".join(field_sets).replace(b"=", b"=,").split(b",")
-    if tokens[::2] != list(chain.from_iterable([template.names for template in templates])):
+    text = b",".join(field_sets) + b","
+    if any(template.has_booleans for template in set(templates)):
+        text = _mark_booleans(text)
+    symbols = np.frombuffer(text, np.uint8)
+    ends = ((symbols == _EQUALS) | (symbols == _COMMA)).nonzero()[0]
+    lengths = ends.copy()
+    lengths[1:] -= ends[:-1]
+    lengths[0] += 1
+    is_value = np.zeros(len(ends), np.bool_)
+    is_value[1::2] = True
+    of_value = is_value.repeat(lengths)
+    # Each piece ends in the only separator it has. So if the pieces that should be keys are the
+    # keys, they ended in =, and a value that did not end in a comma shows below by its =.
+    if symbols[~of_value].tobytes() != b"".join([template.keys for template in templates]):
         raise Mispredicted
-    integers = b"".join([template.integers for template in templates])
-    text = b",".join(tokens[1::2]) + b","
-    if text.translate(None, _NUMBERS):
+    last = ends[1::2] - 1
+    kinds = _KIND_OF_LAST_BYTE[symbols[last]]
+    if kinds.tobytes() != b"".join([template.kinds for template in templates]):
+        raise Mispredicted
+    of_value[last[kinds != _FLOAT]] = False
+    return _slots(symbols[of_value].tobytes(), kinds.tobytes())
+
+
+def _slots(text: bytes, kinds: bytes) -> Int64s:
+    """Return int64[m] of numbers as text, a comma behind each."""
+    codes = kinds.translate(_STRUCT_CODES)
+    has_floats = b"d" in codes
+    if text.translate(None, _FLOAT_BYTES if has_floats else _INTEGER_BYTES):
         raise Odd
-    _check_suffixes(text, integers)
-    if b"-0," in text:
+    if has_floats and b"-0," in text:
         text = text.replace(b"-0,", b"-0.0,")
     try:
-        numbers = orjson.loads(b"[" + text.replace(b"i,", b",") + b"0]")
+        numbers = orjson.loads(b"[" + text + b"0]")
     except orjson.JSONDecodeError:
         raise Odd from None
     numbers.pop()
-    return _slots(numbers, integers)
-
-
-def _check_suffixes(text: bytes, integers: bytes) -> None:
-    """Prove that exactly the integers end in i."""
-    if b"\x01" not in integers:
-        if b"i" in text:
-            raise Mispredicted
-        return
-    symbols = np.frombuffer(text, np.uint8)
-    ends = np.flatnonzero(symbols == _COMMA)
-    if (symbols[ends - 1] == _I).tobytes() != integers:
-        raise Mispredicted
-
-
-def _slots(numbers: list[int | float], integers: bytes) -> Int64s:
-    """Return int64[m] of numbers, of which some have to be integers."""
-    if b"\x01" not in integers:
-        return _floats(numbers).view(np.int64)
-    if b"\x00" not in integers:
+    if not has_floats:
         return _integers(numbers)
-    is_integer = np.frombuffer(integers, np.bool_)
-    slots = np.empty(len(numbers), np.int64)
-    slots[is_integer] = _integers(list(compress(numbers, integers)))
-    slots.view(np.float64)[~is_integer] = _floats(list(compress(numbers, ~is_integer)))
-    return slots
+    form = codes.decode() if b"q" in codes else f"{len(codes)}d"
+    return _packed(form, numbers)
 
 
 def _integers(numbers: list[int | float]) -> Int64s:
-    array = np.array(numbers)
-    if array.dtype != np.int64:
-        raise Odd
-    return array
+    return _packed(f"{len(numbers)}q", numbers)
 
 
-def _floats(numbers: list[int | float]) -> Float64s:
-    array = np.array(numbers, np.float64)
-    if not np.isfinite(array).all():
-        raise Odd
-    return array
+def _packed(form: str, numbers: list[int | float]) -> Int64s:
+    # struct is twice as fast as np.array, and strict. The class, because its functions keep forms.
+    try:
+        packed = struct.Struct("=" + form).pack(*numbers)
+    except struct.error:  # an integer with a fraction, or beyond int64
+        raise Odd from None
+    return np.frombuffer(bytearray(packed), np.int64)
 
 
 def _batch(
-    keys: Sequence[bytes], times: Int64s, templates: Sequence[Template], values: Int64s
+    keys: Sequence[bytes],
+    times: Int64s,
+    templates: Sequence[Template],
+    values: Int64s,
+    strings: list[str],
 ) -> PointBatch:
     distinct = {key: row for row, key in enumerate(dict.fromkeys(keys))}
     forms = {template: row for row, template in enumerate(dict.fromkeys(templates))}
@@ -308,4 +359,5 @@ def _batch(
         [template.layout for template in forms],
         layout_rows,
         values,
+        strings,
     )

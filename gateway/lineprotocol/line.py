@@ -367,9 +367,18 @@ def read_value(token: bytes) -> FieldValue:
     if token[0] == 0x22:
         if len(token) == 1:  # influxd panics: a quote that the check took for escaped
             raise LineRefusedError("unbalanced quotes")
-        return _ESCAPED_IN_STRING.sub(rb"\1", token[1:-1]).decode()
+        return unescape(token[1:-1])
     known = BOOLEANS.get(token)
     return read_number(token) if known is None else known
+
+
+def unescape(raw: bytes) -> str:
+    """Return the text of a string field.
+
+    Raises:
+        UnicodeDecodeError: It is not UTF-8.
+    """
+    return _ESCAPED_IN_STRING.sub(rb"\1", raw).decode()
 
 
 def _read_time(line: bytes, at: int, unit_ns: int) -> int | None:

@@ -1,9 +1,8 @@
 """Bodies of line protocol to columns, at speed.
 
-Almost all lines of a client are alike, so a body is read in bulk (`bulk.py`): a few calls over
-all its lines instead of Python steps on each. Lines with strings or backslashes are read one by
-one with a regular expression; whatever is left, and everything that is wrong, goes to `line.py`,
-which is exact. All three say the same of the same line.
+Almost all lines of a client are alike, so a body is read in bulk (`bulk.py`): a few calls over all
+its lines instead of Python steps on each. Whatever is left, and everything that is wrong, goes to
+`line.py`, which is exact. Both say the same of the same line.
 
 When bulk reading refuses, nobody knows which line was to blame: the lines are halved and read
 again, at most MAX_RETRIES times a body, then one by one. So one bad line costs little, and
@@ -12,7 +11,6 @@ thousands cost no more than twice.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -22,21 +20,18 @@ import numpy as np
 from gateway.lineprotocol.bulk import Bulk, Odd
 from gateway.lineprotocol.line import (
     BLANKS,
-    BOOLEANS,
     LineRefusedError,
     PointRefusedError,
-    head_end,
     read_line,
-    read_number,
     split_lines,
 )
-from tinyflux.batch import BatchBuilder, PointBatch
+from tinyflux.batch import BatchBuilder, FieldType, PointBatch
 from tinyflux.columnar.base import Rejection
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tinyflux.batch import FieldLayout, FieldValue, Int32s
+    from tinyflux.batch import FieldLayout, Int32s, Int64s
 
 _T = TypeVar("_T")
 
@@ -57,12 +52,7 @@ BOM: Final = b"\xef\xbb\xbf"
 MAX_ERRORS: Final = 1000  # kept of one body; more are counted
 MAX_LINE_TEXT: Final = 1024  # bytes of a bad line that its error repeats
 MAX_RETRIES: Final = 64  # of bulk reading, for one body
-MIN_BULK: Final = 4  # lines; below, one by one is as fast
-MAX_SIMPLE_LINE: Final = 32_000  # bytes; beyond, the limit on keys might be touched
-
-# One field of a field set without backslashes: key, then string or scalar. Split by it, only
-# empty pieces may remain.
-_FIELD = re.compile(rb'([^=,\\" ]+)=(?:"([^"\\]*)"|([^=,\\" ]+))(?:,|\Z)')
+MIN_BULK: Final = 4  # lines; fewer are read faster one by one
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +60,7 @@ class LineError:
     """A line that could not be parsed.
 
     Attributes:
-        line: Its text, at most MAX_LINE_TEXT bytes of it; bytes that are not UTF-8 show as U+FFFD.
+        line: Its text, at most MAX_LINE_TEXT bytes of it; what is not UTF-8 shows as U+FFFD.
         reason: Why.
     """
 
@@ -127,7 +117,8 @@ class Parser:
         """Return the points of a body.
 
         Args:
-            body: Lines; a byte order mark before them is ignored.
+            body: Lines; a byte order mark before them is ignored, as is a carriage return before
+                a line feed.
             precision: The unit of the timestamps.
             now_ns: The time of lines without timestamp, truncated to the precision.
 
@@ -136,17 +127,7 @@ class Parser:
         """
         unit = unit_ns(precision)
         reading = _Reading(self._bulk, unit, now_ns // unit * unit)
-        lines = split_lines(body.removeprefix(BOM))
-        if b'"' in body or b"#" in body:
-            plain: list[int] = []
-            for row, line in enumerate(lines):
-                if b'"' in line or line[0] == 0x23:
-                    reading.read_one(row, line)
-                else:
-                    plain.append(row)
-            reading.read_bulk(plain, [lines[row] for row in plain])
-        else:
-            reading.read_bulk(range(len(lines)), lines)
+        reading.read(body.removeprefix(BOM))
         return reading.parsed()
 
 
@@ -158,9 +139,8 @@ def parse(body: bytes, *, precision: str = "ns", now_ns: int) -> Parsed:
 class _Reading:
     """One body being read.
 
-    Lines have the row numbers of `lines`. What bulk reading yields is a part (rows, batch); the
-    points of lines read one by one go to one builder and are a part as well. `parsed` puts the
-    parts together in the order of the rows.
+    What bulk reading yields is a part: rows, which are line numbers, and a batch. The points of
+    lines read one by one are a part as well. `parsed` puts the parts together by their rows.
     """
 
     def __init__(self, bulk: Bulk, unit: int, default_ns: int) -> None:
@@ -170,71 +150,50 @@ class _Reading:
         self._parts: list[tuple[Sequence[int], PointBatch]] = []
         self._builder = BatchBuilder()
         self._built_rows: list[int] = []
-        self._bad: list[tuple[int, bytes, str]] = []
-        self._refused: list[tuple[bool, int, str]] = []
+        self._bad: list[tuple[bytes, str]] = []
+        self._refused: list[tuple[bool, str]] = []
 
-    def read_bulk(self, rows: Sequence[int], lines: list[bytes]) -> None:
-        """Read lines without quotes, in bulk as far as possible."""
+    def read(self, body: bytes) -> None:
+        """Read a body: all at once if possible, else in halves, at last line by line."""
+        if body.count(b"\n") >= MIN_BULK:
+            batch = self._in_bulk(body.removesuffix(b"\n"))
+            if batch is not None:
+                self._parts.append((range(len(batch)), batch))
+                return
+        lines = [line.lstrip(BLANKS) for line in split_lines(body)]
+        self._read_halves([line for line in lines if line and not line.startswith(b"#")])
+
+    def _read_halves(self, lines: list[bytes]) -> None:
         retries = MAX_RETRIES
-        pending = [(0, len(lines))]
+        pending = [range(len(lines))]
         while pending:
-            start, end = pending.pop()
-            if end - start >= MIN_BULK and retries > 0:
-                try:
-                    batch = self._bulk.read(lines[start:end], self._unit, self._default_ns)
-                except Odd:
+            rows = pending.pop()
+            batch = None
+            if len(rows) >= MIN_BULK and retries:
+                batch = self._in_bulk(b"\n".join(lines[rows.start : rows.stop]))
+                if batch is None:
                     retries -= 1
-                    middle = (start + end) // 2
-                    pending += [(middle, end), (start, middle)]
+                    middle = len(rows) // 2
+                    pending += [rows[middle:], rows[:middle]]
                 else:
-                    self._parts.append((rows[start:end], batch))
+                    self._parts.append((rows, batch))
             else:
-                for row in range(start, end):
-                    self.read_one(rows[row], lines[row])
+                for row in rows:
+                    self._read_exactly(row, lines[row])
 
-    def read_one(self, row: int, line: bytes) -> None:
-        """Read any line."""
-        if not self._read_simple(row, line):
-            line = line.lstrip(BLANKS)
-            if line and not line.startswith(b"#"):
-                self._read_exactly(row, line)
-
-    def _read_simple(self, row: int, line: bytes) -> bool:
-        """Read a line of the usual form; return False where it has another."""
-        end = head_end(line) if b"\\" in line else line.find(b" ")
-        if end < 1 or len(line) > MAX_SIMPLE_LINE:
-            return False
+    def _in_bulk(self, text: bytes) -> PointBatch | None:
         try:
-            key = self._bulk.heads[b"\n" + line[:end]][0]
+            return self._bulk.read(text, self._unit, self._default_ns)
         except Odd:
-            return False
-        field_set, _, stamp = line[end + 1 :].rpartition(b" ")
-        time_ns = self._default_ns
-        if stamp.isdigit() and field_set:
-            time_ns = int(stamp) * self._unit
-        else:
-            field_set = line[end + 1 :]
-        pieces = _FIELD.split(field_set)
-        if field_set[:1] in BLANKS or any(pieces[::4]) or field_set.endswith(b","):
-            return False
-        try:
-            fields = dict(map(_read_field, pieces[1::4], pieces[2::4], pieces[3::4]))
-            if "time" in fields:
-                return False
-            self._builder.add(key, time_ns, fields.items())
-        except ValueError:
-            return False
-        self._built_rows.append(row)
-        return True
+            return None
 
     def _read_exactly(self, row: int, line: bytes) -> None:
         try:
             point = read_line(line, self._unit)
         except LineRefusedError as refused:
-            self._bad.append((row, line, str(refused)))
+            self._bad.append((line[:MAX_LINE_TEXT], str(refused)))
         except PointRefusedError as refused:
-            # influxd looks at the tags of all points before it looks at fields.
-            self._refused.append((not refused.is_tag, row, str(refused)))
+            self._refused.append((refused.is_tag, str(refused)))
         else:
             time_ns = self._default_ns if point.time_ns is None else point.time_ns
             self._builder.add(point.key, time_ns, point.fields.items())
@@ -244,12 +203,13 @@ class _Reading:
         """Return everything read."""
         if self._built_rows or not self._parts:
             self._parts.append((self._built_rows, self._builder.build()))
-        self._bad.sort()
         errors = [
-            LineError(line[:MAX_LINE_TEXT].decode(errors="replace"), reason)
-            for _, line, reason in self._bad[:MAX_ERRORS]
+            LineError(line.decode(errors="replace"), reason)
+            for line, reason in self._bad[:MAX_ERRORS]
         ]
-        rejected = Counter(reason for _, _, reason in sorted(self._refused))
+        # influxd looks at the tags of all points before it looks at their fields.
+        self._refused.sort(key=lambda refused: not refused[0])
+        rejected = Counter(reason for _, reason in self._refused)
         return Parsed(
             interleave(self._parts),
             errors,
@@ -258,27 +218,24 @@ class _Reading:
         )
 
 
-def _read_field(key: bytes, text: bytes | None, scalar: bytes | None) -> tuple[str, FieldValue]:
-    """Return a field as _FIELD found it."""
-    if scalar is None:
-        return key.decode(), (text or b"").decode()
-    known = BOOLEANS.get(scalar)
-    return key.decode(), read_number(scalar) if known is None else known
-
-
 def interleave(parts: list[tuple[Sequence[int], PointBatch]]) -> PointBatch:
     """Return one batch of the points of all parts, in the order of their row numbers.
 
-    At most one part may have strings.
+    Args:
+        parts: At least one; the rows of a part ascend.
     """
-    rows = np.concatenate([np.asarray(rows, np.int64) for rows, _ in parts])
-    if len(parts) == 1 and (rows[1:] > rows[:-1]).all():
+    if len(parts) == 1:
         return parts[0][1]
-    order = np.argsort(rows)
+    order = np.argsort(np.concatenate([np.asarray(rows, np.int64) for rows, _ in parts]))
     keys: dict[bytes, int] = {}
     layouts: dict[FieldLayout, int] = {}
     key_rows = [_renumbered(keys, batch.keys, batch.key_rows) for _, batch in parts]
     layout_rows = [_renumbered(layouts, batch.layouts, batch.layout_rows) for _, batch in parts]
+    strings: list[str] = []
+    values: list[Int64s] = []
+    for _, batch in parts:
+        values.append(_with_strings_from(batch, len(strings)))
+        strings += batch.strings
     widths = np.concatenate([batch.widths() for _, batch in parts])
     starts = (np.cumsum(widths) - widths)[order]
     widths = widths[order]
@@ -289,8 +246,8 @@ def interleave(parts: list[tuple[Sequence[int], PointBatch]]) -> PointBatch:
         np.concatenate([batch.times for _, batch in parts])[order],
         list(layouts),
         np.concatenate(layout_rows)[order],
-        np.concatenate([batch.values for _, batch in parts])[slots],
-        next((batch.strings for _, batch in parts if batch.strings), []),
+        np.concatenate(values)[slots],
+        strings,
     )
 
 
@@ -298,3 +255,12 @@ def _renumbered(numbers: dict[_T, int], names: list[_T], rows: Int32s) -> Int32s
     """Return rows, which number `names`, by the numbers of a dictionary that grows as needed."""
     known = [numbers.setdefault(name, len(numbers)) for name in names]
     return np.array(known, np.int32)[rows]
+
+
+def _with_strings_from(batch: PointBatch, first: int) -> Int64s:
+    """Return the values of a batch, with its strings numbered from `first`."""
+    if not batch.strings or not first:
+        return batch.values
+    kinds = [bytes(kind for _, kind in layout) for layout in batch.layouts]
+    kind_of_slot = np.frombuffer(b"".join([kinds[row] for row in batch.layout_rows]), np.uint8)
+    return batch.values + np.where(kind_of_slot == FieldType.STRING, first, 0)
