@@ -22,7 +22,7 @@ TAGS = ("h", "r")
 SERIES = ("h=a,r=x", "h=b,r=y", "h=c", "h=d,r=x", "r=y")
 AGGREGATES = ("count", "sum", "mean", "median", "spread", "stddev")
 SELECTORS = ("first", "last", "min", "max")
-ANY_TYPE = ("count", "first", "last", "mode")
+ANY_TYPE = ("count", "first", "last")
 WINDOWS = ("10s", "20s", "30s", "1m", "90s", "10m", "1h", "20s, 5s", "1m, -10s")
 FILLS = ("", "fill(null)", "fill(none)", "fill(previous)", "fill(linear)", "fill(0)", "fill(2.5)")
 CONDITIONS = (
@@ -165,8 +165,15 @@ class Statements:
 
     def _statement(self, columns: str, where: str, dims: str, fill: str) -> str:
         order = self._maybe("ORDER BY time DESC", 0.25)
-        limit = self._maybe(f"LIMIT {self.rng.randint(1, 6)}", 0.25)
-        offset = self._maybe(f"OFFSET {self.rng.randint(1, 4)}", 0.15)
-        slimit = self._maybe(f"SLIMIT {self.rng.randint(1, 3)}", 0.1) if dims else ""
-        parts = ("SELECT", columns, "FROM m", where, dims, fill, order, limit, offset, slimit)
+        limit = f"LIMIT {self.rng.randint(1, 6)}" + self._maybe(f" OFFSET {self.rng.randint(1, 4)}")
+        # With fill(none) InfluxDB counts the rows of each column for itself.
+        limit = (
+            self._maybe(limit, 0.25)
+            if fill != "fill(none)" or not {",", "*"} & set(columns)
+            else ""
+        )
+        # SLIMIT counts what the tags find, whether it has rows or not.
+        whole = not where and dims == "GROUP BY h"
+        slimit = self._maybe(f"SLIMIT {self.rng.randint(1, 3)}", 0.3) if whole else ""
+        parts = ("SELECT", columns, "FROM m", where, dims, fill, order, limit, slimit)
         return " ".join(part for part in parts if part)
