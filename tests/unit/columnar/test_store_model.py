@@ -1,0 +1,225 @@
+"""Whatever is done to a store, it holds what a list of dicts would hold. Both overwrite modes, in
+memory and on disk.
+"""
+
+from __future__ import annotations
+
+import operator
+import shutil
+import tempfile
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+from hypothesis import HealthCheck, settings, strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from tinyflux.batch import BatchBuilder, FieldValue, PointBatch, series_key
+from tinyflux.columnar.base import DeleteRequest, Frame, Replacement, ScanRequest
+from tinyflux.columnar.parquet import ParquetStorage
+from tinyflux.columnar.points import field_dicts
+from tinyflux.queries import FieldQuery, TagQuery
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tinyflux.columnar.base import Reader
+
+Tags: TypeAlias = tuple[tuple[str, str], ...]
+Row: TypeAlias = tuple[str, Tags, int, dict[str, FieldValue]]
+
+MEASUREMENTS = ("cpu", "mem")
+# Each field keeps one type, so that nothing is refused: conflicts have tests of their own.
+VALUES: dict[str, st.SearchStrategy[FieldValue]] = {
+    "f": st.one_of(st.floats(allow_nan=False), st.none()),
+    "i": st.integers(-(2**63), 2**63 - 1),
+    "s": st.text(max_size=3),
+    "b": st.booleans(),
+}
+
+
+@st.composite
+def a_row(draw: st.DrawFn) -> Row:
+    tags: dict[str, str] = {}
+    for key in ("host", "dc"):
+        if value := draw(st.sampled_from(["", "a", "b"])):
+            tags[key] = value
+    fields = {key: draw(VALUES[key]) for key in draw(st.sets(st.sampled_from(sorted(VALUES))))}
+    measurement = draw(st.sampled_from(MEASUREMENTS))
+    return measurement, tuple(sorted(tags.items())), draw(st.integers(-3, 3)), fields
+
+
+ROWS = st.lists(a_row(), max_size=8)
+TIMES = st.integers(-4, 4)
+
+
+def batch_of(rows: Iterable[Row]) -> PointBatch:
+    builder = BatchBuilder()
+    for measurement, tags, time, fields in rows:
+        builder.add(series_key(measurement, tags), time, fields.items())
+    return builder.build()
+
+
+def normal(value: FieldValue) -> tuple[str, object]:
+    """Tell 1 from True and from 1.0, and -0.0 from 0.0."""
+    return type(value).__name__, repr(value)
+
+
+def comparable(rows: Iterable[Row]) -> list[object]:
+    return [(m, t, time, sorted((k, normal(v)) for k, v in f.items())) for m, t, time, f in rows]
+
+
+def rows_of(reader: Reader) -> list[Row]:
+    """All rows by measurement, tag set and time; twins in the order of the store."""
+    rows: list[Row] = []
+    for name in reader.measurements():
+        for frame in reader.scan(ScanRequest(name)):
+            rows += rows_of_frame(name, frame)
+    return sorted(rows, key=operator.itemgetter(0, 1, 2))
+
+
+def rows_of_frame(name: str, frame: Frame) -> list[Row]:
+    assert len(frame)
+    assert (np.diff(frame.offsets) > 0).all()
+    tags = [tuple(frame.series.tags(i).items()) for i in range(len(frame.series))]
+    fields = field_dicts(frame, np.arange(len(frame)))
+    return [
+        (name, tags[i], time, f)
+        for i, time, f in zip(frame.series_rows(), frame.times.tolist(), fields, strict=True)
+    ]
+
+
+class Model:
+    """The naive store."""
+
+    def __init__(self, *, overwrite: bool) -> None:
+        self.overwrite = overwrite
+        self.rows: list[Row] = []
+
+    def append(self, rows: Iterable[Row]) -> None:
+        for row in rows:
+            measurement, tags, time, fields = row
+            for old in self.rows if self.overwrite else ():
+                if old[:3] == (measurement, tags, time):
+                    old[3].update(fields)
+                    break
+            else:
+                self.rows.append((measurement, tags, time, dict(fields)))
+
+    def sorted(self) -> list[Row]:
+        return sorted(self.rows, key=operator.itemgetter(0, 1, 2))
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """Random operations on a store and on the model."""
+
+    on_disk = False
+
+    @initialize(overwrite=st.booleans())
+    def open(self, overwrite: bool) -> None:
+        self.path = tempfile.mkdtemp() if self.on_disk else None
+        self.model = Model(overwrite=overwrite)
+        self.store = self._open()
+        self.snapshots: list[tuple[Reader, list[object]]] = []
+
+    def _open(self) -> ParquetStorage:
+        return ParquetStorage(self.path, overwrite=self.model.overwrite, sync="off")
+
+    @rule(rows=ROWS)
+    def append(self, rows: list[Row]) -> None:
+        assert self.store.append_batch(batch_of(rows)).stored == len(rows)
+        self.model.append(rows)
+
+    @rule(start=TIMES, end=TIMES, host=st.sampled_from(["a", "b", "c", None]))
+    def delete(self, start: int, end: int, host: str | None) -> None:
+        query = None if host is None else TagQuery().host == host
+        self.store.delete(DeleteRequest("cpu", query, start, end))
+        self.model.rows = [
+            row
+            for row in self.model.rows
+            if not (row[0] == "cpu" and start <= row[2] <= end)
+            or (host is not None and dict(row[1]).get("host") != host)
+        ]
+
+    @rule()
+    def drop(self) -> None:
+        existed = any(row[0] == "mem" for row in self.model.rows)
+        assert self.store.drop_measurement("mem") == existed
+        self.model.rows = [row for row in self.model.rows if row[0] != "mem"]
+
+    @rule(limit=st.integers(-2, 2), shift=st.sampled_from([0, 1]))
+    def move(self, limit: int, shift: int) -> None:
+        """Move the points with i > limit in time, and drop their other fields."""
+
+        def change(frame: Frame) -> Replacement:
+            rows = rows_of_frame("cpu", frame)
+            moved = [(m, t, time + shift, {"i": f["i"]}) for m, t, time, f in rows]
+            return Replacement(np.ones(len(frame), np.bool_), batch_of(moved))
+
+        n = self.store.rewrite([ScanRequest("cpu", FieldQuery().i > limit)], change)
+
+        def matches(row: Row) -> bool:
+            value = row[3].get("i")
+            return row[0] == "cpu" and isinstance(value, int) and value > limit
+
+        gone = [row for row in self.model.rows if matches(row)]
+        assert n == len(gone)
+        self.model.rows = [row for row in self.model.rows if not matches(row)]
+        # The store sorts by series and time, so that is the order in which `change` saw them.
+        order = {tags: i for i, tags in enumerate(self._series_order())}
+        gone.sort(key=lambda row: (order[row[1]], row[2]))
+        self.model.append([(m, t, time + shift, {"i": f["i"]}) for m, t, time, f in gone])
+
+    def _series_order(self) -> list[Tags]:
+        series = self.store.series("cpu")
+        tags = [tuple(series.tags(i).items()) for i in range(len(series))]
+        known = dict.fromkeys(tags)  # ascending ids
+        return list(dict.fromkeys([*known, *(row[1] for row in self.model.rows)]))  # type: ignore[list-item]
+
+    @rule()
+    def look_at_mem_only(self) -> None:
+        list(self.store.scan(ScanRequest("mem")))
+
+    @rule()
+    def take_snapshot(self) -> None:
+        self.snapshots.append((self.store.snapshot(), comparable(self.model.sorted())))
+
+    @rule()
+    def reopen(self) -> None:
+        if self.on_disk:
+            self.store.close()
+            self.store = self._open()
+
+    @invariant()
+    def snapshots_keep_their_rows(self) -> None:
+        for snapshot, rows in getattr(self, "snapshots", [])[-2:]:
+            assert comparable(rows_of(snapshot)) == rows
+
+    @invariant()
+    def names_are_those_of_the_rows(self) -> None:
+        if hasattr(self, "store"):
+            assert self.store.measurements() == sorted({row[0] for row in self.model.rows})
+            assert self.store.series_count() == len({row[:2] for row in self.model.rows})
+
+    def teardown(self) -> None:
+        if hasattr(self, "store"):
+            assert comparable(rows_of(self.store)) == comparable(self.model.sorted())
+            assert len(self.store) == len(self.model.rows)
+            self.store.close()
+            if self.path is not None:
+                shutil.rmtree(self.path)
+
+
+class DiskStoreMachine(StoreMachine):
+    """The same with a log and reopening."""
+
+    on_disk = True
+
+
+TestStoreInMemory = StoreMachine.TestCase
+TestStoreInMemory.settings = settings(
+    max_examples=60, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+)
+TestStoreOnDisk = DiskStoreMachine.TestCase
+TestStoreOnDisk.settings = settings(
+    max_examples=40, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+)
