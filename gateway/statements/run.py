@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from gateway.errors import InfluxError, StatementError
@@ -96,7 +97,9 @@ def _result(
             session.interrupt.check()
             result.series = execute(statement, session)
         if is_read_only and _is_writing(statement):
-            result.messages.append(("warning", _READ_ONLY_WARNING.format(to_influxql(statement))))
+            result.messages.append(
+                ("warning", _READ_ONLY_WARNING.format(_in_full(statement, session)))
+            )
     except InfluxError as exc:
         result.error = exc.text
     except TinyFluxError as exc:
@@ -117,6 +120,31 @@ def _is_writing(statement: ast.Statement) -> bool:
     return isinstance(statement, _WRITING) or (
         isinstance(statement, ast.Select) and statement.target is not None
     )
+
+
+def _in_full(statement: ast.Statement, session: Session) -> str:
+    """Return a statement as text, the measurements of a SELECT with database and policy."""
+    if not isinstance(statement, ast.Select):
+        return to_influxql(statement)
+    return to_influxql(_qualified(statement, session))
+
+
+def _qualified(select: ast.Select, session: Session) -> ast.Select:
+    def measurement(named: ast.Measurement) -> ast.Measurement:
+        database = named.database or session.database
+        policy = named.retention_policy or session.retention_policy
+        if not policy and database in session.catalog.databases:
+            policy = session.catalog.database(database).default_policy
+        return replace(named, database=database, retention_policy=policy)
+
+    sources = tuple(
+        measurement(source)
+        if isinstance(source, ast.Measurement)
+        else ast.SubQuery(_qualified(source.select, session))
+        for source in select.sources
+    )
+    target = None if select.target is None else measurement(select.target)
+    return replace(select, sources=sources, target=target)
 
 
 _READ_ONLY_WARNING: Final = (
