@@ -42,6 +42,7 @@ BLANKS: Final = b" \t\x00"  # what influxd skips before a line and after a separ
 
 _STRUCTURE = re.compile(rb'\\.|[\n ,="]', re.DOTALL)
 _HEAD_END = re.compile(rb"(?<!\\) ")
+_PLAIN_HEAD = re.compile(rb"[^,=\\]++(?:,[^,=\\]++=[^,=\\]++)*+")
 _COMMA = re.compile(rb"(?<!\\),")
 _EQUALS = re.compile(rb"(?<!\\)=")
 _SCALAR_END = re.compile(rb"[, ]|\Z")
@@ -51,7 +52,7 @@ _INTEGER = re.compile(rb"-?[0-9]+i")
 _FLOAT = re.compile(rb"-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 _TIMESTAMP = re.compile(rb"-?[0-9]*")
 
-_ESCAPED_IN_MEASUREMENT = re.compile(rb'\\([, ="])')
+_ESCAPED_IN_NAME = re.compile(rb'\\([, ="])')
 _ESCAPED_IN_TAG = re.compile(rb"\\([, =])")
 _ESCAPED_IN_STRING = re.compile(rb'\\(["\\])')
 
@@ -169,42 +170,47 @@ def read_head(head: bytes) -> Head:
     Raises:
         LineRefusedError: It is malformed, or not UTF-8.
     """
-    raw_measurement, *raw_tags = _COMMA.split(head) if b"\\" in head else head.split(b",")
-    if not raw_measurement:
-        raise LineRefusedError("missing measurement")
-    pairs = [_split_tag(tag) for tag in raw_tags]
-    if len({key for key, _ in pairs}) != len(pairs):
+    try:
+        if _PLAIN_HEAD.fullmatch(head):
+            measurement, *words = head.decode().replace("=", ",").split(",")
+            tags = list(zip(words[::2], words[1::2], strict=True))
+        else:
+            raw_measurement, pairs = _split_head(head)
+            measurement = _ESCAPED_IN_NAME.sub(rb"\1", raw_measurement).decode()
+            tags = [(_unescape_tag(key), _unescape_tag(value)) for key, value in pairs]
+    except UnicodeDecodeError:
+        raise LineRefusedError("invalid UTF-8") from None
+    names = {key for key, _ in tags}
+    if len(names) < len(tags):
         raise LineRefusedError("duplicate tags")
     if len(head) > MAX_KEY_LENGTH:
         raise LineRefusedError(f"max key length exceeded: {len(head)} > {MAX_KEY_LENGTH}")
-    if b"\\" in head:
-        raw_measurement = _ESCAPED_IN_MEASUREMENT.sub(rb"\1", raw_measurement)
-        unescape = _ESCAPED_IN_TAG.sub
-        pairs = [(unescape(rb"\1", key), unescape(rb"\1", value)) for key, value in pairs]
-    try:
-        measurement = raw_measurement.decode()
-        tags = [(key.decode(), value.decode()) for key, value in pairs]
-    except UnicodeDecodeError:
-        raise LineRefusedError("invalid UTF-8") from None
-    return Head(series_key(measurement, tags), measurement, "time" in dict(tags))
+    return Head(series_key(measurement, tags), measurement, "time" in names)
+
+
+def _split_head(head: bytes) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+    """Return measurement and tags as they are written."""
+    measurement, *tags = _COMMA.split(head)
+    if not measurement:
+        raise LineRefusedError("missing measurement")
+    return measurement, [_split_tag(tag) for tag in tags]
 
 
 def _split_tag(tag: bytes) -> tuple[bytes, bytes]:
     """Return the raw key and value of a tag."""
-    if b"\\" in tag:
-        key, *rest = _EQUALS.split(tag, maxsplit=1)
-        value = rest[0] if rest else b""
-        has_third = _EQUALS.search(value, 1) is not None
-    else:
-        key, _, value = tag.partition(b"=")
-        has_third = b"=" in value[1:]
+    key, *rest = _EQUALS.split(tag, maxsplit=1)
+    value = rest[0] if rest else b""
     if not key:
         raise LineRefusedError("missing tag key")
     if not value:
         raise LineRefusedError("missing tag value")
-    if has_third:
+    if _EQUALS.search(value, 1):
         raise LineRefusedError("invalid tag format")
     return key, value
+
+
+def _unescape_tag(raw: bytes) -> str:
+    return _ESCAPED_IN_TAG.sub(rb"\1", raw).decode()
 
 
 def head_end(line: bytes) -> int:
@@ -304,14 +310,13 @@ def read_number(token: bytes) -> int | float:
     """
     if _INTEGER.fullmatch(token):
         return read_integer(token)
-    if token.endswith(b"i") or not _NUMBER_SHAPE.fullmatch(token) or token.count(b".") > 1:
-        raise LineRefusedError("invalid number")
-    if not token.strip(b"-."):
-        raise LineRefusedError("invalid number")
-    value = float(token) if _FLOAT.fullmatch(token) else math.inf
-    if math.isinf(value):
-        raise LineRefusedError("invalid float")
-    return value
+    if _FLOAT.fullmatch(token):
+        value = float(token)
+        if math.isinf(value):
+            raise LineRefusedError("invalid float")
+        return value
+    is_shaped = _NUMBER_SHAPE.fullmatch(token) and token.count(b".") <= 1 and token.strip(b"-.")
+    raise LineRefusedError("invalid float" if is_shaped else "invalid number")
 
 
 def read_integer(token: bytes) -> int:
@@ -347,7 +352,7 @@ def _walk_fields(text: bytes, head_length: int) -> dict[str, FieldValue]:
         try:
             if not found or not token:
                 raise LineRefusedError(f"invalid value: field-key={key.decode()}")
-            fields[_ESCAPED_IN_MEASUREMENT.sub(rb"\1", key).decode()] = read_value(token)
+            fields[_ESCAPED_IN_NAME.sub(rb"\1", key).decode()] = read_value(token)
         except UnicodeDecodeError:
             raise LineRefusedError("invalid UTF-8") from None
         at = found.end() + 1
