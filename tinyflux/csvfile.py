@@ -10,6 +10,7 @@ import csv
 import io
 import os
 import warnings
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from tinyflux.errors import CorruptionError
@@ -124,7 +125,7 @@ def is_sound(row: list[str]) -> bool:
     if not row:
         return False
     try:
-        time_from_cell(row[0])
+        datetime.fromisoformat(row[0])
     except ValueError:
         return False
     return True
