@@ -4,6 +4,7 @@
     schema.py      SHOW MEASUREMENTS, TAG KEYS, TAG VALUES, FIELD KEYS, SERIES
     cardinality.py SHOW ... CARDINALITY
     deletes.py     DELETE, DROP SERIES, DROP MEASUREMENT
+    explain.py     EXPLAIN and EXPLAIN ANALYZE
     server.py      SHOW QUERIES, STATS, DIAGNOSTICS, SHARDS; KILL QUERY; users, subscriptions,
     continuous queries
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from gateway.errors import InfluxError, StatementError
 from gateway.executor import run_select
 from gateway.results import Result
-from gateway.statements import cardinality, databases, deletes, schema, server
+from gateway.statements import cardinality, databases, deletes, explain, schema, server
 from grammar import ast
 from grammar.printer import to_influxql
 from tinyflux.errors import TinyFluxError
@@ -46,7 +46,12 @@ _WRITING: Final = (
 )
 
 _RUNNERS: Final = (
-    databases.RUNNERS | schema.RUNNERS | cardinality.RUNNERS | deletes.RUNNERS | server.RUNNERS
+    databases.RUNNERS
+    | schema.RUNNERS
+    | cardinality.RUNNERS
+    | deletes.RUNNERS
+    | server.RUNNERS
+    | explain.RUNNERS
 )
 
 
