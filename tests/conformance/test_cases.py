@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import os
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.conformance.cases import Case, CaseFile, read_cases
+from tests.conformance.pending import PENDING
 from tests.conformance.record import DIRECTORY, case_paths
 from tests.conformance.replay import Replay, difference
 
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
     from tests.conformance.replay import Client
 
-# What is not built yet, by case id; strict, so that a case leaves the list when its feature lands.
-PENDING: dict[str, str] = {}
-
 FILES = [read_cases(path) for path in case_paths()]
 
 
@@ -37,8 +34,7 @@ def _name(path: Path) -> str:
 
 def _param(file: CaseFile, n: int) -> ParameterSet:
     name = f"{_name(file.path)}::{file.cases[n].title}"
-    reasons = [reason for glob, reason in PENDING.items() if fnmatchcase(name, glob)]
-    marks = [pytest.mark.xfail(reason=reason, strict=True) for reason in reasons[:1]]
+    marks = [pytest.mark.xfail(reason=PENDING[name], strict=True)] if name in PENDING else []
     return pytest.param(file, n, id=name, marks=marks)
 
 
