@@ -352,9 +352,13 @@ def _walk_fields(text: bytes, head_length: int) -> dict[str, FieldValue]:
         try:
             if not found or not token:
                 raise LineRefusedError(f"invalid value: field-key={key.decode()}")
-            fields[_ESCAPED_IN_NAME.sub(rb"\1", key).decode()] = read_value(token)
+            name, value = _ESCAPED_IN_NAME.sub(rb"\1", key).decode(), read_value(token)
         except UnicodeDecodeError:
             raise LineRefusedError("invalid UTF-8") from None
+        if type(fields.setdefault(name, value)) is not type(value):
+            # Differs from influxd: it refuses the whole batch.
+            raise LineRefusedError("field type conflict")
+        fields[name] = value
         at = found.end() + 1
     return fields
 
