@@ -292,6 +292,8 @@ class CSVStorage(Storage):
         return self._allow("write", self._mode in ("r+", "w", "w+"))
 
     def _allow(self, what: str, allowed: bool) -> bool:
+        if self._handle.closed:  # answers may come from the index, and must not any more
+            raise ValueError("I/O operation on closed file.")
         if not allowed:
             raise OSError(f"{self._path}: cannot {what} in access mode {self._mode!r}")
         return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -22,7 +22,7 @@ def db(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[TinyFlux]:
         opened = TinyFlux(storage=ParquetStorage)
     else:
         # A dialect of its own cannot be mirrored, so every question scans the file.
-        dialect = {"lineterminator": "\n"} if request.param == "csv-scanned" else {}
+        dialect: dict[str, Any] = {"lineterminator": "\n"} if request.param == "csv-scanned" else {}
         opened = TinyFlux(tmp_path / "db.csv", storage=CSVStorage, flush_on_insert=False, **dialect)
     with opened:
         yield opened
@@ -34,7 +34,7 @@ def ordered_db(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[TinyF
     if request.param == "memory":
         opened = TinyFlux(storage=MemoryStorage)
     else:
-        dialect = {"lineterminator": "\n"} if request.param == "csv-scanned" else {}
+        dialect: dict[str, Any] = {"lineterminator": "\n"} if request.param == "csv-scanned" else {}
         opened = TinyFlux(tmp_path / "db.csv", flush_on_insert=False, **dialect)
     with opened:
         yield opened

@@ -126,7 +126,8 @@ def test_bad_regex_raises_at_evaluation() -> None:
         (lambda: (TagQuery().a == "x") & TagQuery(), RuntimeError),
         (lambda: (TagQuery().a == "x") | TagQuery(), RuntimeError),
         (lambda: ~TagQuery(), RuntimeError),
-        (lambda: TagQuery()(POINT), TypeError),
+        (lambda: TagQuery()(POINT), TypeError),  # type: ignore[operator]
+        (lambda: TagQuery().a(POINT), TypeError),  # type: ignore[operator]
         (lambda: (TagQuery().a == "x") & 5, TypeError),
     ],
 )
@@ -198,7 +199,7 @@ def test_identity_follows_the_recorded_hash() -> None:
 def test_noop_never_equals_anything() -> None:
     noop = TagQuery().noop()
     assert noop != TagQuery().noop()
-    assert noop != noop  # noqa: PLR0124
+    assert noop != noop
     assert noop.is_hashable()
 
 
