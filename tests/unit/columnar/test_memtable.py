@@ -1,0 +1,176 @@
+"""The memtable: grouping when read, views, runs."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tinyflux.batch import BatchBuilder, FieldType, series_key
+from tinyflux.columnar.intake import Intake
+from tinyflux.columnar.memtable import Memtable, MemtableView, Table
+from tinyflux.columnar.series import SeriesIndex
+
+if TYPE_CHECKING:
+    from tinyflux.columnar.scan import Run
+
+
+class Writer:
+    """A memtable with what feeds it."""
+
+    def __init__(self, *, overwrite: bool = False) -> None:
+        self.index = SeriesIndex()
+        self.intake = Intake(self.index, overwrite=overwrite)
+        self.memtable = Memtable(self.intake.shapes, overwrite=overwrite)
+
+    def write(self, *points: tuple[str, int, dict[str, Any]]) -> None:
+        builder = BatchBuilder()
+        for measurement, time, fields in points:
+            builder.add(series_key(measurement, []), time, fields.items())
+        self.memtable.append(self.intake.take(builder.build()).block)
+
+    def runs(self, measurement: str, view: MemtableView | None = None) -> tuple[Run, ...]:
+        number = self.index.view().number(measurement)
+        return (view or self.memtable.view()).sources(number)
+
+    def times(self, measurement: str, view: MemtableView | None = None) -> list[int]:
+        return sorted(t for run in self.runs(measurement, view) for t in run.times.tolist())
+
+
+def test_shapes_that_alternate_keep_the_order_of_arrival() -> None:
+    writer = Writer(overwrite=True)
+    writer.write(
+        ("cpu", 1, {"a": 1}),
+        ("cpu", 1, {"a": 2, "b": 2.5}),
+        ("cpu", 1, {"c": "x"}),
+        ("cpu", 1, {"a": 3}),
+    )
+    (run,) = writer.runs("cpu")
+    assert {name: column.values.tolist() for name, column in run.columns.items()} == {
+        "a": [3],
+        "b": [2.5],
+        "c": ["x"],
+    }
+
+
+def test_all_field_types_come_back() -> None:
+    writer = Writer()
+    fields = {"f": -0.0, "i": -(2**63), "s": "ü", "b": False, "n": None}
+    writer.write(("cpu", 1, fields))
+    (run,) = writer.runs("cpu")
+    kinds = {name: column.type for name, column in run.columns.items()}
+    assert kinds == {
+        "f": FieldType.FLOAT,
+        "i": FieldType.INTEGER,
+        "s": FieldType.STRING,
+        "b": FieldType.BOOLEAN,
+        "n": FieldType.NONE,
+    }
+    assert np.signbit(run.columns["f"].values).tolist() == [True]
+    assert run.columns["i"].values.tolist() == [-(2**63)]
+    assert run.columns["s"].values.tolist() == ["ü"]
+    assert run.columns["b"].values.tolist() == [False]
+    none = run.columns["n"].none
+    assert none is not None
+    assert none.tolist() == [True]
+
+
+def test_strings_of_several_blocks_are_kept_apart() -> None:
+    writer = Writer()
+    writer.write(("cpu", 1, {"s": "a"}), ("cpu", 2, {"s": "b"}))
+    writer.write(("mem", 3, {"s": "c", "t": "d"}))
+    writer.write(("cpu", 4, {"t": "e", "s": "f"}))
+    (run,) = writer.runs("cpu")
+    column = run.columns["s"]
+    assert column.values[column.mask()].tolist() == ["a", "b", "f"]
+    (run,) = writer.runs("mem")
+    assert run.columns["t"].values.tolist() == ["d"]
+
+
+def test_a_point_without_fields_is_a_row() -> None:
+    writer = Writer()
+    writer.write(("cpu", 1, {}), ("cpu", 2, {"a": 1}))
+    assert writer.times("cpu") == [1, 2]
+
+
+def test_a_view_does_not_see_later_blocks_whoever_reads_first() -> None:
+    writer = Writer()
+    views = []
+    for time in range(4):
+        writer.write(("cpu", time, {"a": time}))
+        views.append(writer.memtable.view())
+    for time in (3, 0, 2, 1):  # the newest groups first, the others find it done
+        assert writer.times("cpu", views[time]) == list(range(time + 1))
+
+
+def test_small_writes_and_reads_keep_few_runs() -> None:
+    writer = Writer()
+    for time in range(1000):
+        writer.write(("cpu", time, {"a": time}))
+        assert writer.memtable.view().measurements() == [0]
+        assert len(writer.runs("cpu")) <= 10
+    assert writer.times("cpu") == list(range(1000))
+
+
+def test_a_measurement_that_nobody_reads_is_sorted_now_and_then() -> None:
+    writer = Writer()
+    for time in range(1000):
+        writer.write(("cpu", time, {"a": time}), ("mem", time, {"a": time}))
+        writer.runs("cpu")
+    table: Table = writer.memtable._state.tables[1]
+    assert len(table._pieces) < 300
+    assert writer.times("mem") == list(range(1000))
+
+
+def test_rewriting_leaves_views_as_they_were() -> None:
+    writer = Writer()
+    writer.write(("cpu", 1, {"a": 1}), ("cpu", 2, {"a": 2}), ("mem", 3, {"a": 3}))
+    view = writer.memtable.view()
+    writer.memtable.rewrite([0], lambda run: run.keep(run.times > 1))
+    assert writer.times("cpu") == [2]
+    assert writer.memtable.n_points == 2
+    writer.memtable.drop(0)
+    assert writer.times("cpu") == []
+    assert writer.times("mem") == [3]
+    assert writer.times("cpu", view) == [1, 2]
+
+
+def test_blocks_are_distributed_in_bounded_pieces() -> None:
+    writer = Writer()
+    n = 5000
+    builder = BatchBuilder()
+    for i in range(n):
+        builder.add(series_key("cpu", [("host", str(i % 7))]), i, [("a", i), ("s", str(i))])
+    batch = builder.build()
+    writer.memtable.append(writer.intake.take(batch).block)
+    (run,) = writer.runs("cpu")
+    for column in run.columns.values():
+        assert column.values.flags.owndata
+    assert not np.shares_memory(run.times, batch.times)
+
+
+def test_readers_and_a_writer_do_not_disturb_each_other() -> None:
+    writer = Writer()
+    done = threading.Event()
+    failures: list[str] = []
+
+    def read() -> None:
+        newest = 0
+        while not done.is_set():
+            times = writer.times("cpu")
+            if times != list(range(len(times))) or len(times) < newest:
+                failures.append(f"{len(times)} after {newest}")
+            newest = len(times)
+
+    readers = [threading.Thread(target=read) for _ in range(3)]
+    writer.write(("cpu", 0, {"a": 0}))
+    for thread in readers:
+        thread.start()
+    for time in range(1, 2000):
+        writer.write(("cpu", time, {"a": time}))
+    done.set()
+    for thread in readers:
+        thread.join(60)
+    assert not failures
+    assert writer.times("cpu") == list(range(2000))
