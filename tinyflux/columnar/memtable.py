@@ -235,6 +235,24 @@ class Memtable:
         """Remove the rows of a measurement (its number)."""
         self.rewrite([measurement], lambda _: empty_run())
 
+    def has_rows_before(self, time_ns: int) -> bool:
+        """Return whether there are rows before a time."""
+        view = self.view()
+        return any(
+            run.first_ns < time_ns for number in view.measurements() for run in view.sources(number)
+        )
+
+    def expire(self, before_ns: int) -> list[int]:
+        """Remove the rows before a time. Returns the numbers of the measurements that had some."""
+        view = self.view()
+        numbers = [
+            number
+            for number in view.measurements()
+            if any(run.first_ns < before_ns for run in view.sources(number))
+        ]
+        self.rewrite(numbers, lambda run: run.keep(run.times >= before_ns))
+        return numbers
+
 
 class MemtableView:
     """What a memtable held at one moment."""

@@ -3,6 +3,7 @@
     append_batch                    intake (types, series) -> log -> memtable
     scan, aggregate, series ...     snapshot
     delete, rewrite, ...            log -> memtable and segments -> series index
+    flush                           memtable -> segments -> manifest; then old log files go
 
 One lock orders the writers; whoever holds it is "the writer" that the parts speak of. Readers take
 a snapshot, without the lock. Waiting for the disk happens outside the lock, so that writers share
@@ -24,15 +25,19 @@ from tinyflux.batch import MAX_TIME_NS, MIN_TIME_NS
 from tinyflux.columnar import deletion as deletions
 from tinyflux.columnar.base import DeleteRequest, WriteResult
 from tinyflux.columnar.batchcodec import encode, encode_ranges, encode_rewrite
+from tinyflux.columnar.chunks import DEFAULT_CHUNK_BYTES, ChunkCache
 from tinyflux.columnar.deletion import Deletion
 from tinyflux.columnar.evaluate import needs_rows
 from tinyflux.columnar.files import LOCK_NAME, LOG_DIRECTORY, OsFiles
+from tinyflux.columnar.flusher import Flusher
 from tinyflux.columnar.intake import Intake
 from tinyflux.columnar.items import ItemStorage
 from tinyflux.columnar.memtable import Memtable
 from tinyflux.columnar.recovery import Change, Recovery
 from tinyflux.columnar.rewrite import plan_rewrite
+from tinyflux.columnar.segments import Segments
 from tinyflux.columnar.series import SeriesIndex
+from tinyflux.columnar.shard import DEFAULT_SHARD_DURATION_NS, SegmentLayer
 from tinyflux.columnar.snapshot import Snapshot
 from tinyflux.columnar.wal import SYNC_MODES, Kind, Log
 from tinyflux.errors import QueryError, StorageClosed
@@ -51,19 +56,24 @@ if TYPE_CHECKING:
         SeriesSet,
     )
     from tinyflux.columnar.files import FileSystem, Lock
-    from tinyflux.columnar.snapshot import Layer
     from tinyflux.columnar.wal import Entry, SyncMode
     from tinyflux.point import Point
 
 logger = logging.getLogger(__name__)
 
 _LOG_FILE_BYTES: Final = 64 << 20
+_FLUSH_BYTES: Final = 64 << 20
+# A writer waits for the flusher when this many times the bytes of a flush are held.
+_MOST_FLUSHES_HELD: Final = 4
+# On close, fewer points than this stay in the log, whose replay is cheaper than many tiny segments.
+_FLUSH_POINTS_ON_CLOSE: Final = 50_000
 
 
 class _Layers(NamedTuple):
-    """Where the rows are. Replaced as a whole, so that a reader sees one moment."""
+    """Where the rows are, oldest first. Replaced as a whole, so that a reader sees one moment."""
 
-    older: tuple[Layer, ...]  # segments, then memtables that are being flushed; oldest first
+    segments: SegmentLayer
+    frozen: tuple[Memtable, ...]  # on their way into segments
     memtable: Memtable
 
 
@@ -84,6 +94,9 @@ class ParquetStorage(ItemStorage):
         sync: When a write counts as durable: "always", "group", "interval" or "off"; FORMAT.md has
             the promises.
         log_file_bytes: About how long a log file gets.
+        flush_bytes: How many bytes of points are held in memory before they go into segments.
+        shard_duration_ns: How long a shard is. A store keeps what it was made with.
+        chunk_cache_bytes: How much of what was read from segments is kept in memory.
         files: The file system; for tests.
 
     Raises:
@@ -99,6 +112,9 @@ class ParquetStorage(ItemStorage):
         overwrite: bool = False,
         sync: SyncMode = "group",
         log_file_bytes: int = _LOG_FILE_BYTES,
+        flush_bytes: int = _FLUSH_BYTES,
+        shard_duration_ns: int = DEFAULT_SHARD_DURATION_NS,
+        chunk_cache_bytes: int = DEFAULT_CHUNK_BYTES,
         files: FileSystem | None = None,
     ) -> None:
         if sync not in SYNC_MODES:
@@ -109,14 +125,20 @@ class ParquetStorage(ItemStorage):
         self._closed = False
         self._index = SeriesIndex()
         self._intake = Intake(self._index, overwrite=overwrite)
-        self._layers = _Layers((), self._new_memtable())
+        self._layers = _Layers(SegmentLayer(), (), self._new_memtable())
         self._temporary: list[Point] = []
         self._files: FileSystem = OsFiles() if files is None else files
         self._directory_lock: Lock | None = None
         self._log: Log | None = None
         self._recovered = (0, 0)  # frames read, damaged places
+        self._flush_bytes = flush_bytes
+        self._shard_duration_ns = shard_duration_ns
+        self._segments: Segments | None = None
+        self._flusher = Flusher(f"flusher {path}", self._flush_and_compact)
         if self.path is not None:
-            self._open(self.path, sync, log_file_bytes)
+            self._open(
+                self.path, sync, log_file_bytes, shard_duration_ns, ChunkCache(chunk_cache_bytes)
+            )
         self._initially_empty = not self._index
 
     def _new_memtable(self) -> Memtable:
@@ -124,12 +146,30 @@ class ParquetStorage(ItemStorage):
 
     # Opening and closing
 
-    def _open(self, path: Path, sync: SyncMode, log_file_bytes: int) -> None:
+    def _open(
+        self,
+        path: Path,
+        sync: SyncMode,
+        log_file_bytes: int,
+        shard_duration_ns: int,
+        cache: ChunkCache,
+    ) -> None:
         directory = path / LOG_DIRECTORY
         self._files.make_directory(directory)
         self._directory_lock = self._files.lock(path / LOCK_NAME)
         try:
-            recovery = Recovery(directory, self._files)
+            self._segments = Segments(
+                path,
+                self._files,
+                cache,
+                overwrite=self.overwrite,
+                shard_duration_ns=shard_duration_ns,
+            )
+            self._segments.restore(self._index)
+            self._show_segments()
+            self._shard_duration_ns = self._segments.manifest.shard_duration_ns
+            first = self._segments.manifest.first_log
+            recovery = Recovery(directory, self._files, first)
             for change in recovery.changes():
                 self._redo(change)
         except BaseException:
@@ -143,6 +183,8 @@ class ParquetStorage(ItemStorage):
             sync=sync,
             max_file_bytes=log_file_bytes,
         )
+        self._log.drop_before(first)
+        self._flush_when_due()
 
     def _redo(self, change: Change) -> None:
         """Do what a frame of the log says, as it was done when the frame was written."""
@@ -169,6 +211,13 @@ class ParquetStorage(ItemStorage):
         Raises:
             StorageReadOnly: The last writes could not be made durable.
         """
+        with self._lock:
+            if self._closed:
+                return
+            if self._layers.frozen or self._layers.memtable.n_points >= _FLUSH_POINTS_ON_CLOSE:
+                self._flusher.wake()
+        self._flusher.wait()
+        self._flusher.stop()
         with self._lock:
             if self._closed:
                 return
@@ -210,11 +259,105 @@ class ParquetStorage(ItemStorage):
                         payload = encode(accepted.batch)
                     entry = self._log.append(Kind.BATCH, payload, on_durable)
                 self._layers.memtable.append(accepted.block)
+        self._flush_when_due()
         if entry is None and on_durable is not None:
             on_durable(None)
         elif on_durable is None:
             self._wait(entry)
         return WriteResult(stored, accepted.rejected)
+
+    # Flushing, compacting, expiring
+
+    def flush(self) -> None:
+        """Write what is in memory to segments, and drop the log files that said it.
+
+        Without a path it does nothing.
+
+        Raises:
+            OSError: The segments could not be written; nothing is lost, and it can be tried again.
+            StorageReadOnly: The log failed.
+        """
+        if self._segments is None or self._log is None:
+            return
+        with self._segments.step:
+            with self._lock:
+                self._check_open()
+                segments, frozen, memtable = self._layers
+                if not memtable.n_points and not frozen and not segments.deletions:
+                    return
+                first_log = self._log.rotate()
+                frozen = (*frozen, memtable)
+                views = [table.view() for table in frozen]
+                work = self._segments.freeze(views, self._index, first_log)
+                self._layers = _Layers(segments, frozen, self._new_memtable())
+            change = self._segments.flush(work)
+            with self._lock:
+                self._segments.finish(change)
+                self._layers = _Layers(self._segments.layer, (), self._layers.memtable)
+            self._log.drop_before(first_log)
+
+    def compact(self) -> bool:
+        """Merge some segments into one; returns whether there was something to merge."""
+        if self._segments is None:
+            return False
+        with self._segments.step:
+            self._check_open()
+            change = self._segments.compact(self._index.view())
+            if change is None:
+                return False
+            with self._lock:
+                self._segments.finish(change)
+                self._show_segments()
+        return True
+
+    def expire(self, before_ns: int) -> int:
+        """Remove the shards that end at or before a time, durably. Returns how many shards it were.
+
+        Series without points left are forgotten, and measurements without series.
+        """
+        border = before_ns // self._shard_duration_ns * self._shard_duration_ns
+        with self._lock:
+            self._check_open()
+            if self._segments is None:
+                numbers = self._layers.memtable.expire(border)
+                self._forget_empty(numbers)
+                return int(bool(numbers))
+            must_flush = any(
+                table.has_rows_before(border)
+                for table in (*self._layers.frozen, self._layers.memtable)
+            )
+        if must_flush:
+            self.flush()
+        with self._segments.step:
+            change = self._segments.expire(border)
+            if change is None:
+                return 0
+            with self._lock:
+                numbers, shards = self._segments.removed_by(change)
+                self._segments.finish(change)
+                self._show_segments()
+                self._forget_empty(numbers)
+        return len(shards)
+
+    def _show_segments(self) -> None:
+        """Give new readers the segments as they are now. The caller holds the lock."""
+        if self._segments is not None:
+            self._layers = self._layers._replace(segments=self._segments.layer)
+
+    def _flush_when_due(self) -> None:
+        """Have the flusher work when enough is held in memory; wait for it when it is too much."""
+        if self._segments is None:
+            return
+        held = self._layers.memtable.n_bytes
+        if held >= self._flush_bytes:
+            self._flusher.wake()
+            if held >= _MOST_FLUSHES_HELD * self._flush_bytes:
+                self._flusher.wait()
+
+    def _flush_and_compact(self) -> None:
+        self.flush()
+        while self.compact():
+            pass
 
     def _wait(self, entry: Entry | None) -> None:
         if entry is not None and self._log is not None:
@@ -308,14 +451,20 @@ class ParquetStorage(ItemStorage):
         series = view.series(measurement)
         if len(series):
             number = view.number(measurement)
-            self._layers.memtable.drop(number)
+            for table in (*self._layers.frozen, self._layers.memtable):
+                table.drop(number)
             self._index.discard(measurement, np.ones(len(series), np.bool_))
             self._intake.forget(number)
 
     def _delete_rows(self, deletion: Deletion) -> list[int]:
         """Delete rows from all layers. Returns the numbers of the measurements concerned."""
         numbers: list[int] = np.unique(self._index.numbers(deletion.ids)).tolist()
-        self._layers.memtable.rewrite(numbers, deletion.apply)
+        for table in (*self._layers.frozen, self._layers.memtable):
+            table.rewrite(numbers, deletion.apply)
+        if self._segments is not None:
+            for number in numbers:
+                self._segments.delete(number, deletion)
+            self._show_segments()
         return numbers
 
     def _forget_empty(self, numbers: Sequence[int]) -> None:
@@ -336,10 +485,10 @@ class ParquetStorage(ItemStorage):
     def snapshot(self) -> Snapshot:
         """Return the state of now; later writes do not show in it."""
         self._check_open()
-        layers = self._layers
+        segments, frozen, memtable = self._layers
         # The rows first, then the index: it may know more series and fields than there are rows.
-        memtable = layers.memtable.view()
-        return Snapshot(self._index.view(), (*layers.older, memtable), overwrite=self.overwrite)
+        views = [table.view() for table in (*frozen, memtable)]
+        return Snapshot(self._index.view(), (segments, *views), overwrite=self.overwrite)
 
     def __len__(self) -> int:
         """Return the number of points. A scan of times where points may have merged."""
@@ -389,15 +538,21 @@ class ParquetStorage(ItemStorage):
     def stats(self) -> dict[str, int]:
         """Return counters.
 
-        series, points_in_memory, bytes_in_memory; log_bytes and log_syncs since the start;
+        series, points_in_memory, bytes_in_memory; segments, segment_bytes, segment_points;
+        flushes_failed; log_bytes and log_syncs since the start;
         log_frames_recovered and log_damaged at the start.
         """
         memtable, log = self._layers.memtable, self._log
+        infos = () if self._segments is None else self._segments.manifest.segments
         frames, damaged = self._recovered
         return {
             "series": len(self._index),
             "points_in_memory": memtable.n_points,
             "bytes_in_memory": memtable.n_bytes,
+            "segments": len(infos),
+            "segment_bytes": sum(info.size_bytes for info in infos),
+            "segment_points": sum(info.rows for info in infos),
+            "flushes_failed": self._flusher.n_failed,
             "log_bytes": 0 if log is None else log.n_bytes,
             "log_syncs": 0 if log is None else log.n_syncs,
             "log_frames_recovered": frames,

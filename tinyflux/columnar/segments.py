@@ -241,15 +241,23 @@ class Segments:
             added.append((number, self._segment(info)))
         return self._commit(self._manifest_with(added, numbers), added, numbers, frozenset())
 
-    def expire(self, before_ns: int) -> Change | None:
-        """Remove the shards that end at or before a time, durably; None when there are none."""
-        duration = self.manifest.shard_duration_ns
-        removed = {
-            info.number for info in self.manifest.segments if info.shard_ns + duration <= before_ns
-        }
-        if not removed:
+    def expire(self, border_ns: int) -> Change | None:
+        """Remove the shards that begin before a border between shards, durably."""
+        expired = {info.number for info in self.manifest.segments if info.shard_ns < border_ns}
+        if not expired:
             return None
-        return self._commit(self._manifest_with([], removed), [], removed, frozenset())
+        return self._commit(self._manifest_with([], expired), [], expired, frozenset())
+
+    def removed_by(self, change: Change) -> tuple[list[int], set[int]]:
+        """Return the measurements (numbers) and the shards (first ns) of what a step removes."""
+        numbers: set[int] = set()
+        shards: set[int] = set()
+        for number, segments in self.layer.segments.items():
+            for segment in segments:
+                if segment.info.number in change.removed:
+                    numbers.add(number)
+                    shards.add(segment.info.shard_ns)
+        return sorted(numbers), shards
 
     def _without_deleted(
         self, layer: SegmentLayer, number: int, segment: Segment, series: SeriesSet
