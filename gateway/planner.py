@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
-
 from typing import TYPE_CHECKING
 
 from gateway.conditions import check_condition, compile_condition

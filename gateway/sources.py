@@ -221,9 +221,9 @@ class CastReader(_FrameReader):
         """Yield the frames of the reader with the casts beside its fields."""
         for frame in self._reader.scan(replace(request, fields=None)):
             columns = dict(frame.columns)
-            for name, (field, kind) in self._casts.items():
-                if field in columns:
-                    columns[name] = _cast(columns[field], kind)
+            for name, (source, kind) in self._casts.items():
+                if source in columns:
+                    columns[name] = _cast(columns[source], kind)
             yield Frame(frame.series, frame.offsets, frame.times, columns)
 
     def series(self, measurement: str, query: Query | None = None) -> SeriesSet:

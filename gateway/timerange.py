@@ -170,7 +170,7 @@ def parse_time(text: str, timezone: str = "") -> int:
     elif zone is None:
         moment = naive.replace(tzinfo=UTC)
     else:
-        # Of the two readings that the switches to and from summer time allow, influxd takes the later.
+        # Of the two readings that a switch of summer time allows, influxd takes the later.
         moment = max(naive.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
     seconds = (moment - _EPOCH) // timedelta(seconds=1)
     return seconds * 1_000_000_000 + int((fraction or "0").ljust(9, "0"))

@@ -15,8 +15,8 @@ import numpy as np
 from gateway.errors import StatementError
 from gateway.fill import fill
 from gateway.functions.types import CASTS, cast_type
-from gateway.sources import CastReader
 from gateway.rows import Axis, Col
+from gateway.sources import CastReader
 from grammar import ast
 from tinyflux.batch import MAX_TIME_NS, MIN_TIME_NS, Bools, FieldType, Int64s
 from tinyflux.columnar.base import (
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from gateway.plan import Plan
     from gateway.session import Session
-    from gateway.sources import CastReader, Table
+    from gateway.sources import Table
     from gateway.timerange import TimeRange
     from tinyflux.windows import Windows
 
@@ -85,7 +85,7 @@ def read_grid(made: Plan, table: Table, scan: ScanRequest, session: Session) -> 
     inner: dict[ast.Expr, Col] = {}
     if wide is not None:
         inner |= {call: frame.column(wide, call, is_inner=True) for call in wide.calls}
-    return Grid(frame.axis(times), frame.ordered_groups(), leaves, inner)
+    return Grid(frame.axis(times), frame.ordered_groups(), frame.fill_rows(leaves), inner)
 
 
 def _widen(bounds: TimeRange, windows: Windows | None, *, descending: bool) -> TimeRange:
@@ -260,8 +260,6 @@ class _Frame:
         values, valid = self.place(answer, found.values), self.place(answer, found.valid)
         select = self.made.shape.select
         emits = valid
-        if call.name == "stddev":  # one point has no deviation, but a row
-            emits = valid | (self.size == 1)
         if self.made.shape.windows is not None and select.fill is not ast.Fill.NONE:
             emits = self._within(valid, is_inner=is_inner)
             values, valid = fill(
@@ -285,6 +283,40 @@ class _Frame:
             begun: Bools = np.maximum.accumulate(valid[:, way], axis=1)
             within[:, way] &= begun
         return within
+
+    def fill_rows(self, leaves: Mapping[ast.Expr, Col]) -> Mapping[ast.Expr, Col]:
+        """Fill what is still null in the rows of the answer, as influxd's row writer does.
+
+        That is cells beside a selector, and calls that have no point in a group. Number and
+        previous do it.
+        """
+        select = self.made.shape.select
+        mode = select.fill
+        is_filling = mode in {ast.Fill.NUMBER, ast.Fill.PREVIOUS}
+        if self.made.shape.windows is None or not is_filling or not leaves:
+            return leaves
+        shape = len(self.groups), self.size
+        rows = np.logical_or.reduce([column.emits for column in leaves.values()]).reshape(shape)
+        filled: dict[ast.Expr, Col] = {}
+        for leaf, column in leaves.items():
+            kind, values = column.type or FieldType.FLOAT, column.values
+            if mode is ast.Fill.NUMBER and kind in {FieldType.STRING, FieldType.BOOLEAN}:
+                kind, values = FieldType.STRING, values.astype(np.object_)
+                empty = rows.ravel() & ~column.valid
+                values[empty] = select.fill_value
+                filled[leaf] = Col(kind, values, column.valid | empty, column.emits)
+                continue
+            values, valid = fill(
+                mode,
+                select.fill_value,
+                kind,
+                values.reshape(shape),
+                column.valid.reshape(shape),
+                rows,
+                is_count=False,
+            )
+            filled[leaf] = Col(kind, values.ravel(), valid.ravel(), column.emits)
+        return filled
 
     def selector_times(self, answer: _Aggregated, call: ast.Call) -> Int64s | None:
         """Return the times of the chosen points of a query without windows."""

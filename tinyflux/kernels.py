@@ -164,7 +164,7 @@ class Spread(Fold):
 
 
 class Stddev(Fold):
-    """stddev(values) -> float64: of a sample (n - 1). One value has none.
+    """stddev(values) -> float64: of a sample (n - 1). Of one value it is NaN, which is an answer.
 
     Parts are count, mean and sum of squares around the mean: a sum of plain squares would cancel
     for large values.
@@ -188,7 +188,8 @@ class Stddev(Fold):
     def finish(self, parts: Parts) -> Answer:
         """Return the standard deviations."""
         counts, _, squares = parts
-        return np.sqrt(squares / np.maximum(counts - 1, 1)), counts > 1
+        deviations = np.sqrt(squares / np.maximum(counts - 1, 1))
+        return np.where(counts > 1, deviations, np.nan), None
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,9 @@ def choose(call: ast.Call, points: Points, made: Plan, table: Table) -> Points |
         tags = [_codes(points.leaves[tag]) for tag in call.args[1:-1] if tag in points.leaves]
         ranks = _ranks(values, is_top=call.name == "top")
         points = points.take(_best(cells, points.times, ranks, tags, _count(call)))
+    if made.shape.select.descending:  # windows descend, the points of one ascend all the same
+        cells = _cells(points, made)
+        points = points.take(np.lexsort((np.arange(len(cells)), -cells, points.rows)))
     chosen_column = points.leaves[ref]
     everywhere = np.ones(len(points.rows), np.bool_)
     nowhere = np.zeros(len(points.rows), np.bool_)

@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 import numpy as np
 
 from gateway.functions.technical import INDICATORS
-from tinyflux.batch import Int64s
+from tinyflux.batch import Float64s, Int64s
 from tinyflux.columnar.base import Values
 
 Argument: TypeAlias = float | str
@@ -52,7 +52,7 @@ def non_negative(kernel: Kernel) -> Kernel:
         groups: Int64s, times: Int64s, values: Values, args: Args
     ) -> tuple[Int64s, Values]:
         rows, changes = kernel(groups, times, values, args)
-        keep = changes >= 0
+        keep = ~(changes < 0)  # NaN stays, as in Go
         return rows[keep], changes[keep]
 
     return keep_rising
@@ -80,9 +80,24 @@ def moving_average(
     size = int(args[0])
     if len(values) < size:
         return np.zeros(0, np.int64), np.zeros(0)
-    rows = np.flatnonzero(groups[size - 1 :] == groups[: len(groups) - size + 1]) + size - 1
-    windows = np.lib.stride_tricks.sliding_window_view(values.astype(np.float64), size)
-    return rows, windows[rows - size + 1].mean(axis=1)
+    starts = np.flatnonzero(np.diff(groups, prepend=groups[:1] - 1))
+    rows, means = [np.zeros(0, np.int64)], [np.zeros(0)]
+    for start, part in zip(starts, np.split(values.astype(np.float64), starts[1:]), strict=True):
+        if len(part) >= size:
+            rows.append(np.arange(start + size - 1, start + len(part)))
+            means.append(_running_sums(part, size) / size)
+    return np.concatenate(rows), np.concatenate(means)
+
+
+def _running_sums(values: Float64s, size: int) -> Float64s:
+    """Return the sum of each `size` values in a row, rounded as influxd rounds them.
+
+    It takes the oldest value off the sum and then adds the newest; `cumsum` adds in that order too.
+    """
+    steps = np.empty(2 * (len(values) - size))
+    steps[0::2] = -values[:-size]
+    steps[1::2] = values[size:]
+    return np.cumsum(np.concatenate((values[:size], steps)))[size - 1 :: 2]
 
 
 def elapsed(groups: Int64s, times: Int64s, _values: Values, args: Args) -> tuple[Int64s, Values]:

@@ -29,7 +29,7 @@ def type_of(expr: ast.Expr, schema: Schema) -> FieldType:
     """Return the type of an expression; NONE where it never has a value, STRING for a tag.
 
     Raises:
-        StatementError: An operator or a function over a type that it does not take, in influxd's words.
+        StatementError: An operator or a function over a type that it does not take.
     """
     match expr:
         case ast.ParenExpr(inner):
@@ -54,7 +54,7 @@ def type_of(expr: ast.Expr, schema: Schema) -> FieldType:
 
 
 def cast_type(ref: ast.VarRef, stored: FieldType) -> FieldType:
-    """Return the type that a reference reads from a field: numbers convert, other casts give NONE."""
+    """Return the type that a reference reads: numbers convert, other casts give NONE."""
     wanted = CASTS.get(ref.cast, stored)
     return wanted if wanted is stored or {wanted, stored} == {_F, _I} else _NONE
 
@@ -71,7 +71,9 @@ def _type_of_call(call: ast.Call, schema: Schema) -> FieldType:
             return _NONE
         # influxd: derivatives share a reducer, and its names have blanks.
         name = call.name.removeprefix("non_negative_").replace("_", " ")
-        raise StatementError(f"unsupported {name} iterator type: *query.{_WORDS[given]}InterruptIterator")
+        raise StatementError(
+            f"unsupported {name} iterator type: *query.{_WORDS[given]}InterruptIterator"
+        )
     return function.output or given
 
 
