@@ -118,7 +118,8 @@ def test_a_callback_is_called_once_also_when_nothing_was_stored(
         errors.append(error)
         done.set()
 
-    for n, fields in enumerate(({"v": 2.0}, {"v": "text"}), 1):
+    answers: list[dict[str, Any]] = [{"v": 2.0}, {"v": "text"}]
+    for n, fields in enumerate(answers, 1):
         done.clear()
         store.append_batch(batch_of(("a", 2, fields)), callback)
         assert done.wait(30)
