@@ -64,10 +64,6 @@ NOT_BUILT: dict[str, tuple[str, ...]] = {
         "subscriptions::drop",
         "subscriptions::drop the other",
     ),
-    "issue 6: EXPLAIN": (
-        "server::EXPLAIN of an error",
-        "server::EXPLAIN ANALYZE of an error",
-    ),
 }
 
 PENDING = {name: reason for reason, names in NOT_BUILT.items() for name in names}

@@ -82,7 +82,15 @@ class Statements:
 
     def select(self) -> str:
         """Return one statement."""
-        kinds = (self._raw, self._aggregate, self._windows, self._windows, self._transform)
+        kinds = (
+            self._raw,
+            self._aggregate,
+            self._windows,
+            self._windows,
+            self._transform,
+            self._top,
+            self._nested,
+        )
         return self.rng.choice(kinds)()
 
     def _some(self, items: Sequence[str], most: int) -> list[str]:
@@ -113,7 +121,11 @@ class Statements:
     def _calls(self) -> str:
         draw = self.rng.random()
         if draw < 0.6:
-            return ", ".join(self._call() for _ in range(self.rng.randint(1, 3)))
+            calls = [self._call() for _ in range(self.rng.randint(1, 3))]
+            # Which of equal points a percentile alone would show is open: never alone.
+            if len(calls) == 1 and calls[0].startswith("percentile"):
+                calls.append("count(f)")
+            return ", ".join(calls)
         if draw < 0.7:
             return f"{self.rng.choice(SELECTORS)}(f), {self.rng.choice((*FIELDS, *TAGS))}"
         if draw < 0.8:
@@ -141,13 +153,36 @@ class Statements:
         call = f"{self.rng.choice((*AGGREGATES, *SELECTORS))}({self.rng.choice(NUMBERS)})"
         return self._statement(transform.format(call), self._where(self._range()), *self._by_time())
 
+    def _top(self) -> str:
+        name, field = self.rng.choice(("top", "bottom")), self.rng.choice(NUMBERS)
+        tags = self._maybe("h, ", 0.3)
+        call = f"{name}({field}, {tags}{self.rng.randint(1, 4)})"
+        where = self._where(self._range())
+        dims = self.rng.choice(("", "GROUP BY r", "GROUP BY time(1m)", "GROUP BY time(90s), r"))
+        return f"SELECT {call} FROM m {where} {dims}"
+
+    def _nested(self) -> str:
+        inner = f"{self.rng.choice((*AGGREGATES, *SELECTORS))}({self.rng.choice(NUMBERS)}) AS x"
+        tags = self.rng.choice((", h", ", r", ", *", ""))
+        source = f"SELECT {inner} FROM m {self._where('')} GROUP BY time(20s){tags} "
+        # Over several inner series InfluxDB fills windows more often than there are.
+        fills = ("", "fill(none)", "fill(0)", "fill(previous)")
+        source += self.rng.choice(fills[: 2 if tags else 4])
+        outer = self.rng.choice(("sum", "mean", "count", "spread"))
+        dims = self.rng.choice(("", "GROUP BY h", "GROUP BY time(1m)", "GROUP BY time(1m), h"))
+        having = self._maybe("x > 0 AND ", 0.3)
+        # InfluxDB loses inner windows that start before the outer range: so it starts with one.
+        low, high = START_S + self.rng.choice((0, 60, 300)), START_S + self.rng.choice((420, 600))
+        where = f"WHERE {having}time >= {low}s AND time < {high}s"
+        return f"SELECT {outer}(x) FROM ({source}) {where} {dims}"
+
     def _by_time(self) -> tuple[str, str]:
         tags = self.rng.choice(("", "", ", h", ", r", ", *"))
         return f"GROUP BY time({self.rng.choice(WINDOWS)}){tags}", self.rng.choice(FILLS)
 
     def _range(self) -> str:
         low = START_S + self.rng.choice((-30, 0, 0, 7, 60, 300))
-        high = START_S + self.rng.choice((200, 300, 599, 600, 650))
+        high = START_S + self.rng.choice((400, 500, 599, 600, 650))
         above, below = self.rng.choice((">=", ">")), self.rng.choice(("<", "<="))
         return f"time {above} {low}s AND time {below} {high}s"
 
