@@ -90,5 +90,9 @@ def _check(line: bytes, key: bytes, fields: Mapping[str, FieldValue], time_ns: i
         point = read_line(found)
     except ValueError as refused:
         raise ValueError(f"line protocol cannot express the point {line!r}") from refused
-    if found[:1] in BLANKS or (point.key, point.fields, point.time_ns) != (key, fields, time_ns):
+    if found[:1] in BLANKS + b"#" or (point.key, point.fields, point.time_ns) != (
+        key,
+        fields,
+        time_ns,
+    ):
         raise ValueError(f"line protocol cannot express the point {line!r}")
