@@ -17,7 +17,7 @@ from tinyflux.errors import CorruptionError
 from tinyflux.point import time_from_cell
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 _TAIL_BYTES: Final = 1 << 16
@@ -101,7 +101,7 @@ def sound_items(text: io.TextIOWrapper, path: Path, **dialect: Any) -> Iterator[
     _warn_of(damaged, path)
 
 
-def _tee(text: io.TextIOWrapper, lines: list[str]) -> Iterator[str]:
+def _tee(text: Iterable[str], lines: list[str]) -> Iterator[str]:
     for line in text:
         lines.append(line)
         yield line
@@ -134,8 +134,8 @@ def is_sound(row: list[str]) -> bool:
 def torn_tail(path: Path, encoding: str, **dialect: Any) -> int | None:
     """Return the offset at which a damaged end of the file begins, or None.
 
-    Looks at the last row only. What follows the last whole row is damage: part of a row, an open
-    quote, or bytes that are none.
+    Looks at the end of the file; only when that looks damaged, at all of it. What follows the last
+    whole row is damage: part of a row, an open quote, or bytes that are none.
 
     Raises:
         CorruptionError: Nothing in the file looks like a row.
@@ -144,22 +144,46 @@ def torn_tail(path: Path, encoding: str, **dialect: Any) -> int | None:
     if not size or not _is_ascii_based(encoding):
         return None
     length = min(size, _TAIL_BYTES)
-    while True:
-        with path.open("rb") as file:
-            file.seek(size - length)
-            data = file.read()
-        start = _last_row_start(data, length == size, encoding, dialect.get("delimiter", ","))
-        if start is not None:
-            end = _sound_end(data[start:], encoding, dialect)
-            rest = data[start + end :].strip(b"\r\n")
-            return size - length + start + end if rest else None
-        if length == size:
-            break
-        length = min(size, 4 * length)
-    text = data.strip(b"\r\n")
+    data = _read_from(path, size - length)
+    start = _last_row_start(data, length == size, encoding, dialect.get("delimiter", ","))
+    if start is not None and _torn_offset(data[start:], encoding, dialect) is None:
+        return None
+    start = _last_sound_row(path, encoding, dialect)
+    if start is not None:
+        torn = _torn_offset(_read_from(path, start), encoding, dialect)
+        return None if torn is None else start + torn
+    text = _read_from(path, 0).strip(b"\r\n")
     if b"\n" in text:
         raise CorruptionError(path, 0, "no row of a CSV store in this file")
     return 0 if text else None
+
+
+def _read_from(path: Path, offset: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(offset)
+        return file.read()
+
+
+def _last_sound_row(path: Path, encoding: str, dialect: dict[str, Any]) -> int | None:
+    """Return the offset of the last row that is whole, as the csv module sees the whole file."""
+    lines: list[str] = []
+    start = None
+    end = 0
+    with path.open(encoding=encoding, errors="surrogateescape", newline="") as text:
+        for row in csv.reader(_tee(text, lines), **dialect):
+            begin, end = end, end + len("".join(lines).encode(encoding, "surrogateescape"))
+            lines.clear()
+            if not begin and row:
+                row[0] = row[0].removeprefix(_BOM)
+            if is_sound(row):
+                start = begin
+    return start
+
+
+def _torn_offset(data: bytes, encoding: str, dialect: dict[str, Any]) -> int | None:
+    """Return where, in bytes that begin with a row, the damage begins; None when there is none."""
+    end = _sound_end(data, encoding, dialect)
+    return end if data[end:].strip(b"\r\n") else None
 
 
 def _is_ascii_based(encoding: str) -> bool:
@@ -187,19 +211,13 @@ def _sound_end(data: bytes, encoding: str, dialect: dict[str, Any]) -> int:
     """Return how many bytes the row at the start of these bytes has; 0 when it is not whole."""
     text = data.decode(encoding, "surrogateescape")
     lines: list[str] = []
-    rows = csv.reader(_tee_text(text, lines), **{**dialect, "strict": True})
+    rows = csv.reader(_tee(io.StringIO(text, newline=""), lines), **{**dialect, "strict": True})
     try:
         row = next(rows)
     except csv.Error:  # the end lies inside a quote
         return 0
     row[0] = row[0].removeprefix(_BOM)
     return len("".join(lines).encode(encoding, "surrogateescape")) if is_sound(row) else 0
-
-
-def _tee_text(text: str, lines: list[str]) -> Iterator[str]:
-    for line in io.StringIO(text, newline=""):
-        lines.append(line)
-        yield line
 
 
 def set_aside(path: Path, offset: int) -> Path:
