@@ -277,24 +277,29 @@ class ParquetStorage(ItemStorage):
             OSError: The segments could not be written; nothing is lost, and it can be tried again.
             StorageReadOnly: The log failed.
         """
+        if self._segments is not None:
+            with self._segments.step:
+                self._flush()
+
+    def _flush(self, *, anyway: bool = False) -> None:
+        """Do a flush; the caller holds the step. anyway: also when nothing is in memory."""
         if self._segments is None or self._log is None:
             return
-        with self._segments.step:
-            with self._lock:
-                self._check_open()
-                segments, frozen, memtable = self._layers
-                if not memtable.n_points and not frozen and not segments.deletions:
-                    return
-                first_log = self._log.rotate()
-                frozen = (*frozen, memtable)
-                views = [table.view() for table in frozen]
-                work = self._segments.freeze(views, self._index, first_log)
-                self._layers = _Layers(segments, frozen, self._new_memtable())
-            change = self._segments.flush(work)
-            with self._lock:
-                self._segments.finish(change)
-                self._layers = _Layers(self._segments.layer, (), self._layers.memtable)
-            self._log.drop_before(first_log)
+        with self._lock:
+            self._check_open()
+            segments, frozen, memtable = self._layers
+            if not (anyway or memtable.n_points or frozen or segments.deletions):
+                return
+            first_log = self._log.rotate()
+            frozen = (*frozen, memtable)
+            views = [table.view() for table in frozen]
+            work = self._segments.freeze(views, self._index, first_log)
+            self._layers = _Layers(segments, frozen, self._new_memtable())
+        change = self._segments.flush(work)
+        with self._lock:
+            self._segments.finish(change)
+            self._layers = _Layers(self._segments.layer, (), self._layers.memtable)
+        self._log.drop_before(first_log)
 
     def compact(self) -> bool:
         """Merge some segments into one; returns whether there was something to merge."""
@@ -326,17 +331,15 @@ class ParquetStorage(ItemStorage):
                 table.has_rows_before(border)
                 for table in (*self._layers.frozen, self._layers.memtable)
             )
-        if must_flush:
-            self.flush()
         with self._segments.step:
-            change = self._segments.expire(border)
-            if change is None:
-                return 0
+            if must_flush:
+                self._flush()
             with self._lock:
-                numbers, shards = self._segments.removed_by(change)
-                self._segments.finish(change)
+                numbers, shards = self._segments.hide(border)
                 self._show_segments()
                 self._forget_empty(numbers)
+            if shards:
+                self._flush(anyway=True)
         return len(shards)
 
     def _show_segments(self) -> None:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from tinyflux.columnar.base import SeriesSet, TagColumn
     from tinyflux.columnar.chunks import ChunkCache
 
-ROW_GROUP_ROWS: Final = 32_768
+ROW_GROUP_ROWS: Final = 16_384
 METADATA_KEY: Final = b"tinyflux"
 FORMAT_VERSION: Final = 1
 
@@ -319,6 +319,16 @@ class Segment:
     def __len__(self) -> int:
         return self.info.rows
 
+    @property
+    def first_ns(self) -> int:
+        """The smallest time."""
+        return self.info.first_ns
+
+    @property
+    def last_ns(self) -> int:
+        """The greatest time."""
+        return self.info.last_ns
+
     def retire(self) -> None:
         """Delete the file as soon as nobody holds this object any more."""
         self._cache.forget(self._key)
@@ -358,12 +368,13 @@ class Segment:
         names = [name for name in (layout.fields if fields is None else fields)
                  if name in layout.fields]  # fmt: skip
         chunks = self._chunks(layout, groups, [_TIME_CHUNK, *names])
-        times: Int64s = chunks.pop(_TIME_CHUNK).values  # type: ignore[assignment]  # always int64
-        if start_ns > self.info.first_ns:
-            low = search(times, low, high, start_ns, "left")
-        if end_ns < self.info.last_ns:
-            high = search(times, low, high, end_ns, "right")
-        return _cut(layout.ids[at], low, high, times, chunks)
+        if start_ns > self.info.first_ns or end_ns < self.info.last_ns:
+            times: Int64s = _join(chunks[_TIME_CHUNK]).values  # type: ignore[assignment]
+            if start_ns > self.info.first_ns:
+                low = search(times, low, high, start_ns, "left")
+            if end_ns < self.info.last_ns:
+                high = search(times, low, high, end_ns, "right")
+        return _cut(layout.ids[at], low, high, chunks)
 
     def read_all(self) -> Run:
         """Return all rows. They do not go through the cache."""
@@ -428,8 +439,8 @@ class Segment:
 
     def _chunks(
         self, layout: _Layout, groups: Int64s, names: Sequence[str]
-    ) -> dict[str, FieldColumn]:
-        """Return columns over row groups, one after another, out of the cache or the file."""
+    ) -> dict[str, list[FieldColumn]]:
+        """Return the chunks of columns, one for each row group, out of the cache or the file."""
         found: dict[str, dict[int, FieldColumn]] = {name: {} for name in names}
         missing: dict[int, None] = {}
         for name in names:
@@ -446,7 +457,7 @@ class Segment:
                 for group, chunk in zip(absent.tolist(), parts, strict=True):
                     self._cache.put((self._key, group, name), chunk)
                     found[name][group] = chunk
-        return {name: _join([found[name][g] for g in groups.tolist()]) for name in names}
+        return {name: [found[name][group] for group in groups.tolist()] for name in names}
 
     def _decode(
         self, layout: _Layout, groups: Int64s, names: Sequence[str]
@@ -518,10 +529,8 @@ def _needed_groups(
     return groups, low, high
 
 
-def _cut(
-    ids: Int64s, low: Int64s, high: Int64s, times: Int64s, columns: Mapping[str, FieldColumn]
-) -> Run:
-    """Return the rows low[i]:high[i] of series ids[i] as a run."""
+def _cut(ids: Int64s, low: Int64s, high: Int64s, chunks: Mapping[str, list[FieldColumn]]) -> Run:
+    """Return the rows low[i]:high[i] of series ids[i], of chunks one after another, as a run."""
     some = high > low
     if not some.all():
         ids, low, high = ids[some], low[some], high[some]
@@ -530,13 +539,24 @@ def _cut(
     lengths = high - low
     offsets = np.zeros(len(ids) + 1, np.int64)
     np.cumsum(lengths, out=offsets[1:])
-    if np.array_equal(low[1:], high[:-1]):
-        if offsets[-1] == len(times):
-            return Run(ids, offsets, times, columns)
-        rows: Int64s | slice = slice(int(low[0]), int(high[-1]))
+    ends = np.cumsum([len(chunk.values) for chunk in chunks[_TIME_CHUNK]])
+    places: list[Int64s | slice] = []
+    if np.array_equal(low[1:], high[:-1]):  # side by side: views
+        for start, end in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True):
+            first, last = max(int(low[0]), start), min(int(high[-1]), end)
+            places.append(slice(first - start, max(last, first) - start))
     else:
         rows = np.repeat(low - offsets[:-1], lengths) + np.arange(offsets[-1])
-    return Run(ids, offsets, times[rows], {name: c.take(rows) for name, c in columns.items()})
+        cuts = np.searchsorted(rows, ends)
+        places += np.split(rows, cuts[:-1])
+        for part, start in zip(places[1:], ends[:-1].tolist(), strict=True):
+            part -= start  # noqa: PLW2901  # in place
+    columns = {
+        name: _join([chunk.take(part) for chunk, part in zip(parts, places, strict=True)])
+        for name, parts in chunks.items()
+    }
+    times: Int64s = columns.pop(_TIME_CHUNK).values  # type: ignore[assignment]  # always int64
+    return Run(ids, offsets, times, columns)
 
 
 def _join(chunks: Sequence[FieldColumn]) -> FieldColumn:

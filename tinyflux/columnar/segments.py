@@ -86,12 +86,14 @@ class Change(NamedTuple):
         added: The new segments with the numbers of their measurements.
         removed: The segments that are no longer named.
         done: Deletions that the new segments no longer need.
+        is_flush: Whether it took rows out of memory.
     """
 
     manifest: Manifest
     added: Sequence[tuple[int, Segment]]
     removed: frozenset[int]
     done: frozenset[Deletion]
+    is_flush: bool
 
 
 class Segments:
@@ -131,6 +133,7 @@ class Segments:
         self._row_group_rows = row_group_rows
         self._next_file = self.manifest.next_file
         self._flushing = False
+        self._hidden: list[Segment] = []
 
     # Opening
 
@@ -190,6 +193,29 @@ class Segments:
         new_series = [(series_id, key) for series_id, key in pairs if key]
         return Frozen(memtables, index.view(), new_series, len(index), first_log, self.layer)
 
+    def hide(self, border_ns: int) -> tuple[list[int], set[int]]:
+        """Take the shards that begin before a border between shards from readers.
+
+        They are removed by the next flush, in one step with the series that go with them.
+
+        Returns:
+            numbers, shards: whose rows were hidden, and the first ns of the shards.
+        """
+        kept: list[tuple[int, Segment]] = []
+        numbers: set[int] = set()
+        shards: set[int] = set()
+        for number, segments in self.layer.segments.items():
+            for segment in segments:
+                if segment.info.shard_ns < border_ns:
+                    numbers.add(number)
+                    shards.add(segment.info.shard_ns)
+                    self._hidden.append(segment)
+                else:
+                    kept.append((number, segment))
+        if numbers:
+            self.layer = layer_of(kept, self.layer.deletions)
+        return sorted(numbers), shards
+
     # Write: without the lock
 
     def flush(self, frozen: Frozen) -> Change:
@@ -197,7 +223,8 @@ class Segments:
         layer = frozen.layer
         names = {entry.number: name for name, (entry, _) in frozen.index.catalog.items()}
         added: list[tuple[int, Segment]] = []
-        removed: set[int] = set()
+        named = {info.number for info in self.manifest.segments}
+        removed = named - {segment.info.number for segment in layer.all_segments()}
         for number in _measurements(frozen.memtables):
             if number in names:
                 runs = [run for view in frozen.memtables for run in view.sources(number)]
@@ -221,7 +248,7 @@ class Segments:
             fields=_fields(frozen.index),
         )
         done = frozenset(d for found in layer.deletions.values() for d in found)
-        return self._commit(manifest, added, removed, done)
+        return self._commit(manifest, added, removed, done, is_flush=True)
 
     def compact(self, index: IndexView) -> Change | None:
         """Merge some segments into one, durably; None when there is nothing to do."""
@@ -240,24 +267,6 @@ class Segments:
             info = self._write(run, series, chosen[0].shard_ns, chosen[-1].order)
             added.append((number, self._segment(info)))
         return self._commit(self._manifest_with(added, numbers), added, numbers, frozenset())
-
-    def expire(self, border_ns: int) -> Change | None:
-        """Remove the shards that begin before a border between shards, durably."""
-        expired = {info.number for info in self.manifest.segments if info.shard_ns < border_ns}
-        if not expired:
-            return None
-        return self._commit(self._manifest_with([], expired), [], expired, frozenset())
-
-    def removed_by(self, change: Change) -> tuple[list[int], set[int]]:
-        """Return the measurements (numbers) and the shards (first ns) of what a step removes."""
-        numbers: set[int] = set()
-        shards: set[int] = set()
-        for number, segments in self.layer.segments.items():
-            for segment in segments:
-                if segment.info.number in change.removed:
-                    numbers.add(number)
-                    shards.add(segment.info.shard_ns)
-        return sorted(numbers), shards
 
     def _without_deleted(
         self, layer: SegmentLayer, number: int, segment: Segment, series: SeriesSet
@@ -359,6 +368,8 @@ class Segments:
         added: Sequence[tuple[int, Segment]],
         removed: set[int],
         done: frozenset[Deletion],
+        *,
+        is_flush: bool = False,
     ) -> Change:
         """Make a step real."""
         manifest = replace(manifest, next_file=self._next_file)
@@ -368,7 +379,7 @@ class Segments:
         for parent in sorted(parents):
             self._files.sync_directory(parent)
         write_manifest(self._files, self._directory, manifest)
-        return Change(manifest, added, frozenset(removed), done)
+        return Change(manifest, added, frozenset(removed), done, is_flush)
 
     # Finish: the caller holds the writer's lock
 
@@ -387,8 +398,10 @@ class Segments:
             number: tuple(d for d in found if d not in change.done)
             for number, found in layer.deletions.items()
         }
-        if change.manifest.first_log != self.manifest.first_log:
+        if change.is_flush:
             self._flushing = False
+            gone += self._hidden
+            self._hidden = []
         dead = set(self.manifest.series) - set(change.manifest.series)
         self.layer = layer_of(members, deletions)
         self.manifest = change.manifest

@@ -38,9 +38,16 @@ def split_by_shard(run: Run, duration_ns: int) -> Iterator[tuple[int, Run]]:
 
 
 class Masked:
-    """A segment without the rows that were deleted since it was written."""
+    """A segment without the rows that were deleted since it was written.
+
+    Attributes:
+        first_ns: A time that no row is before.
+        last_ns: A time that no row is after.
+    """
 
     def __init__(self, segment: Segment, deletions: Sequence[Deletion]) -> None:
+        self.first_ns = segment.first_ns
+        self.last_ns = segment.last_ns
         self._segment = segment
         self._deletions = deletions
 

@@ -300,3 +300,13 @@ def test_numbers_that_repeat_are_stored_small(make_segment: MakeSegment) -> None
 def test_importing_the_module_does_not_import_pyarrow() -> None:
     code = "import sys, tinyflux.columnar.segment; sys.exit('pyarrow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_segment_reads_a_short_time_of_a_long_series(make_segment: MakeSegment) -> None:
+    run = run_of({1: range(100), 2: range(50, 60)}, {"v": column(FieldType.INTEGER, range(110))})
+    segment = make_segment(run, group_rows=10)
+    for start in range(0, 100, 7):
+        for end in (start, start + 3, start + 25, 99):
+            found = segment.read(np.array([1]), start, end)
+            expected = list(range(start, min(end, 99) + 1))
+            assert found.columns["v"].values.tolist() == found.times.tolist() == expected
