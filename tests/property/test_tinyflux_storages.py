@@ -38,7 +38,7 @@ NAMES = ["a", "b", ""]
 TAG_KEYS = ["host", "dc"]
 TAG_VALUES = ["x", "y", "", None]
 FIELD_KEYS = ["f", "g"]
-FIELD_VALUES = [0, 1, 2, -1.5, 1.0, 2.5, 1e300, 2**53, None]
+FIELD_VALUES = [0, 1, 2, -1.5, 1.0, 2.5, 1e300, 2**40, None]
 
 times = st.one_of(
     st.integers(0, 8).map(lambda n: START + timedelta(seconds=n)),
@@ -380,5 +380,5 @@ test_storages_agree_on_everything_observable = Storages.TestCase
 class TestStoragesAgreeForLong(Storages.TestCase):  # type: ignore[misc, valid-type]
     """The same, for the nightly run."""
 
-    settings = settings(max_examples=300, stateful_step_count=30, deadline=None)
+    settings = settings(max_examples=100, stateful_step_count=25, deadline=None)
     pytestmark = pytest.mark.slow
