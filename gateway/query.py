@@ -120,6 +120,7 @@ class QueryEndpoint:
         self._metrics = metrics
         self._running = running
         self._threads = ThreadPoolExecutor(settings.query_threads, "query")
+        self._threads.submit(parser.parse, "SHOW DATABASES")  # builds the grammar: 0.1 to 1 s
         self._n_open = 0  # requests that run or wait; touched by the event loop only
 
     def close(self) -> None:

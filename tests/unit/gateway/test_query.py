@@ -267,11 +267,14 @@ def test_row_limit_cuts_the_answer_and_marks_the_series() -> None:
     assert second.series == []
 
 
-@pytest.fixture
-def many(db: TestClient) -> TestClient:
-    lines = "".join(f"m v={i}.5 {i}\n" for i in range(100_000))
-    assert db.post("/write?db=t", content=lines.encode()).status_code == 204
-    return db
+@pytest.fixture(scope="module")
+def many() -> Iterator[TestClient]:
+    """A server with 100,000 points."""
+    with TestClient(create_app(Settings(), in_memory=True)) as client:
+        client.post("/query", data={"q": "CREATE DATABASE t"})
+        lines = "".join(f"m v={i}.5 {i}\n" for i in range(100_000))
+        assert client.post("/write?db=t", content=lines.encode()).status_code == 204
+        yield client
 
 
 def test_long_answer_is_streamed_whole(many: TestClient) -> None:
