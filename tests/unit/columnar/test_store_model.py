@@ -122,7 +122,9 @@ class StoreMachine(RuleBasedStateMachine):
         self.snapshots: list[tuple[Reader, list[object]]] = []
 
     def _open(self) -> ParquetStorage:
-        return ParquetStorage(self.path, overwrite=self.model.overwrite, sync="off")
+        return ParquetStorage(
+            self.path, overwrite=self.model.overwrite, sync="off", shard_duration_ns=3
+        )
 
     @rule(rows=ROWS)
     def append(self, rows: list[Row]) -> None:
@@ -183,12 +185,6 @@ class StoreMachine(RuleBasedStateMachine):
     def take_snapshot(self) -> None:
         self.snapshots.append((self.store.snapshot(), comparable(self.model.sorted())))
 
-    @rule()
-    def reopen(self) -> None:
-        if self.on_disk:
-            self.store.close()
-            self.store = self._open()
-
     @invariant()
     def snapshots_keep_their_rows(self) -> None:
         for snapshot, rows in getattr(self, "snapshots", [])[-2:]:
@@ -210,14 +206,27 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 class DiskStoreMachine(StoreMachine):
-    """The same with a log and reopening."""
+    """The same with a log, segments and reopening."""
 
     on_disk = True
+
+    @rule()
+    def reopen(self) -> None:
+        self.store.close()
+        self.store = self._open()
+
+    @rule()
+    def flush(self) -> None:
+        self.store.flush()
+
+    @rule()
+    def compact(self) -> None:
+        self.store.compact()
 
 
 TestStoreInMemory = StoreMachine.TestCase
 TestStoreInMemory.settings = settings(
-    max_examples=60, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=40, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestStoreOnDisk = DiskStoreMachine.TestCase
 TestStoreOnDisk.settings = settings(
