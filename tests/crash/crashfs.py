@@ -9,8 +9,9 @@ of zeros where pages were not written; names that were not synced may be missing
 
 from __future__ import annotations
 
+import io
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from tinyflux.errors import StorageLocked
 
@@ -84,6 +85,9 @@ class CrashFS:
         if path not in self._names:
             raise FileNotFoundError(path)
         return bytes(self._names[path].data)
+
+    def readable(self, path: Path) -> BinaryIO:
+        return io.BytesIO(self.read(path))
 
     def create(self, path: Path) -> CrashFile:
         self._step()

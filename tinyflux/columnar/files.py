@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
 
 from tinyflux.errors import StorageLocked
 
@@ -78,6 +78,13 @@ class FileSystem(Protocol):
 
     def read(self, path: Path) -> bytes:
         """Return all bytes of a file."""
+
+    def readable(self, path: Path) -> Path | BinaryIO:
+        """Return what a library can read a file from: its path, or an open file.
+
+        Raises:
+            FileNotFoundError: It is not there.
+        """
 
     def create(self, path: Path) -> AppendFile:
         """Make a new file; its name is durable after `sync_directory`.
@@ -198,6 +205,10 @@ class OsFiles:
     def read(self, path: Path) -> bytes:
         """Return all bytes of a file."""
         return path.read_bytes()
+
+    def readable(self, path: Path) -> Path:
+        """Return the path of a file."""
+        return path
 
     def create(self, path: Path) -> OsFile:
         """Make a new file."""

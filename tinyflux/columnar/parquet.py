@@ -300,6 +300,7 @@ class ParquetStorage(ItemStorage):
             self._segments.finish(change)
             self._layers = _Layers(self._segments.layer, (), self._layers.memtable)
         self._log.drop_before(first_log)
+        self._segments.sweep()
 
     def compact(self) -> bool:
         """Merge some segments into one; returns whether there was something to merge."""
@@ -307,6 +308,7 @@ class ParquetStorage(ItemStorage):
             return False
         with self._segments.step:
             self._check_open()
+            self._segments.sweep()
             change = self._segments.compact(self._index.view())
             if change is None:
                 return False

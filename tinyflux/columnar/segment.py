@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import base64
 import threading
-import weakref
 import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import numpy as np
 import orjson
@@ -29,11 +29,11 @@ from tinyflux.errors import CorruptionError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
 
     from tinyflux.batch import Bools, Int64s
     from tinyflux.columnar.base import SeriesSet, TagColumn
     from tinyflux.columnar.chunks import ChunkCache
+    from tinyflux.columnar.files import FileSystem
 
 ROW_GROUP_ROWS: Final = 16_384
 METADATA_KEY: Final = b"tinyflux"
@@ -254,19 +254,23 @@ def _unpack_runs(text: str) -> tuple[Int64s, Int64s, Int64s, Int64s]:
     return np.cumsum(table[0]), offsets, table[2].copy(), table[3].copy()
 
 
-def _footer_crc(path: Path) -> int:
-    """Return the checksum of the footer of a Parquet file; CorruptionError when it has none."""
-    with path.open("rb") as file:
-        end = file.seek(0, 2)
-        file.seek(max(0, end - _TAIL))
-        tail = file.read(_TAIL)
-        if len(tail) < _TAIL or tail[4:] != _MAGIC:
-            raise CorruptionError(path, None, "no Parquet footer at the end")
-        length = int.from_bytes(tail[:4], "little") + _TAIL
-        if length > end:
-            raise CorruptionError(path, end - _TAIL, "the footer is longer than the file")
-        file.seek(end - length)
-        return zlib.crc32(file.read(length))
+def _check(file: BinaryIO, info: SegmentInfo) -> None:
+    """Compare size and footer of a file with what the manifest says.
+
+    Raises:
+        ValueError: They are not the same.
+    """
+    size = file.seek(0, 2)
+    if size != info.size_bytes:
+        raise ValueError("the size is not that of the manifest")
+    file.seek(max(0, size - _TAIL))
+    tail = file.read(_TAIL)
+    length = int.from_bytes(tail[:4], "little") + _TAIL
+    if len(tail) < _TAIL or tail[4:] != _MAGIC or length > size:
+        raise ValueError("no Parquet footer at the end")
+    file.seek(size - length)
+    if zlib.crc32(file.read(length)) != info.footer_crc:
+        raise ValueError("the checksum of the footer does not match")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -306,12 +310,14 @@ class Segment:
         path: The file.
         info: What the manifest knows of it.
         cache: Where decoded chunks are kept.
+        files: The file system.
     """
 
-    def __init__(self, path: Path, info: SegmentInfo, cache: ChunkCache) -> None:
+    def __init__(self, path: Path, info: SegmentInfo, cache: ChunkCache, files: FileSystem) -> None:
         self.path = path
         self.info = info
         self._cache = cache
+        self._files = files
         self._key = object()  # of this segment in the cache
         self._layout: _Layout | None = None
         self._lock = threading.Lock()
@@ -329,10 +335,9 @@ class Segment:
         """The greatest time."""
         return self.info.last_ns
 
-    def retire(self) -> None:
-        """Delete the file as soon as nobody holds this object any more."""
+    def forget_chunks(self) -> None:
+        """Take what was decoded out of the cache: the segment was replaced."""
         self._cache.forget(self._key)
-        weakref.finalize(self, self.path.unlink, missing_ok=True)
 
     def series_ids(self) -> Int64s:
         """Return int64[k], the ids of the series that have rows here, ascending."""
@@ -412,13 +417,14 @@ class Segment:
         import pyarrow.parquet as pq
 
         try:
-            if self.path.stat().st_size != self.info.size_bytes:
-                raise CorruptionError(self.path, None, "the size is not that of the manifest")
-            if _footer_crc(self.path) != self.info.footer_crc:
-                raise CorruptionError(self.path, None, "the checksum of the footer does not match")
-            metadata = pq.read_metadata(str(self.path))
+            source = self._files.readable(self.path)
+            with source.open("rb") if isinstance(source, Path) else source as file:
+                _check(file, self.info)
+                metadata = pq.read_metadata(file)
         except FileNotFoundError as exc:
             raise CorruptionError(self.path, None, "the file is missing") from exc
+        except ValueError as exc:  # pyarrow's errors are ValueErrors too
+            raise CorruptionError(self.path, None, str(exc)) from exc
         document = orjson.loads(metadata.metadata[METADATA_KEY])
         ids, offsets, firsts, lasts = _unpack_runs(document["runs"])
         bounds = _group_bounds(metadata)
@@ -474,7 +480,7 @@ class Segment:
         counts = [layout.metadata.row_group(group).num_rows for group in groups.tolist()]
         try:
             with pq.ParquetFile(
-                str(self.path),
+                self._files.readable(self.path),
                 metadata=layout.metadata,
                 read_dictionary=strings,
                 page_checksum_verification=True,

@@ -15,6 +15,7 @@ the log that says so is dropped.
 from __future__ import annotations
 
 import threading
+import weakref
 import zlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
@@ -134,6 +135,8 @@ class Segments:
         self._next_file = self.manifest.next_file
         self._flushing = False
         self._hidden: list[Segment] = []
+        self._retired: list[tuple[weakref.ref[Segment], Path]] = []
+        self._dead: list[Path] = []
 
     # Opening
 
@@ -175,6 +178,17 @@ class Segments:
             for name in self._files.names(root / shard):
                 if root / shard / name not in named:
                     self._files.unlink(root / shard / name)
+
+    def sweep(self) -> None:
+        """Remove the files that nobody reads any more. Called between steps."""
+        for entry in list(self._retired):
+            reader, path = entry
+            if reader() is None:
+                self._files.unlink(path)
+                self._retired.remove(entry)
+        while self._dead:
+            self._files.unlink(self._dead[-1])
+            self._dead.pop()
 
     # Begin: the caller holds the writer's lock
 
@@ -406,14 +420,14 @@ class Segments:
         self.layer = layer_of(members, deletions)
         self.manifest = change.manifest
         for segment in gone:
-            segment.retire()
-        for file in dead:
-            self._files.unlink(self._series_path(file.number))
+            segment.forget_chunks()
+            self._retired.append((weakref.ref(segment), segment.path))
+        self._dead += [self._series_path(file.number) for file in dead]
 
     # Names
 
     def _segment(self, info: SegmentInfo) -> Segment:
-        return Segment(self._segment_path(info), info, self._cache)
+        return Segment(self._segment_path(info), info, self._cache, self._files)
 
     def _segment_path(self, info: SegmentInfo) -> Path:
         root = self._directory / SEGMENT_DIRECTORY

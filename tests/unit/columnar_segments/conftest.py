@@ -8,6 +8,7 @@ import pytest
 
 from tinyflux.columnar.base import SeriesSet
 from tinyflux.columnar.chunks import ChunkCache
+from tinyflux.columnar.files import OsFiles
 from tinyflux.columnar.segment import Segment, SegmentInfo, encode_segment
 
 if TYPE_CHECKING:
@@ -48,6 +49,6 @@ def make_segment(tmp_path: Path) -> MakeSegment:
         info = SegmentInfo(
             len(made), "m", 0, 0, len(run), run.first_ns, run.last_ns, len(data), crc
         )
-        return Segment(path, info, ChunkCache() if cache is None else cache)
+        return Segment(path, info, ChunkCache() if cache is None else cache, OsFiles())
 
     return make

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import gc
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -18,6 +17,7 @@ from tests.unit.columnar_segments.builders import run_of, series_of
 from tinyflux.batch import MAX_TIME_NS, MIN_TIME_NS, FieldType
 from tinyflux.columnar.base import FieldColumn
 from tinyflux.columnar.chunks import ChunkCache
+from tinyflux.columnar.files import OsFiles
 from tinyflux.columnar.segment import Segment
 from tinyflux.errors import CorruptionError
 
@@ -212,7 +212,9 @@ def test_segment_finds_every_flipped_bit_that_matters(make_segment: MakeSegment)
         bad[place] ^= 1 << (place % 8)
         segment.path.write_bytes(bad)
         try:
-            found = content(Segment(segment.path, segment.info, ChunkCache()).read(run.ids, *ALL))
+            found = content(
+                Segment(segment.path, segment.info, ChunkCache(), OsFiles()).read(run.ids, *ALL)
+            )
         except CorruptionError:
             continue
         undetected += 1  # in what we do not read: tags, the first magic
@@ -245,19 +247,6 @@ def test_segment_outside_the_asked_time_is_not_opened(make_segment: MakeSegment)
     assert segment.rows(run.ids, -5, 4).tolist() == [0]
 
 
-def test_retired_segment_stays_readable_until_its_last_reader_is_gone(
-    make_segment: MakeSegment,
-) -> None:
-    run = rich_run()
-    segment = make_segment(run)
-    path = segment.path
-    segment.retire()
-    assert content(segment.read(run.ids, *ALL)) == content(run)
-    del segment
-    gc.collect()
-    assert not path.exists()
-
-
 def test_cache_keeps_to_its_bound(make_segment: MakeSegment) -> None:
     cache = ChunkCache(20_000)
     n = 3000
@@ -267,7 +256,7 @@ def test_cache_keeps_to_its_bound(make_segment: MakeSegment) -> None:
         found = segment.read(run.ids, start, start + 49)
         assert found.columns["v"].values.tolist() == list(range(start, start + 50))
     assert 0 < cache.n_bytes <= cache.max_bytes
-    segment.retire()
+    segment.forget_chunks()
     assert (len(cache), cache.n_bytes) == (0, 0)
 
 
