@@ -62,16 +62,36 @@ def lines(rng: random.Random) -> list[str]:
     for offset in range(LENGTH_S):
         if rng.random() > 0.15:
             continue
-        head = f"m,{rng.choice(SERIES)}"
-        values = [
-            f"f={rng.choice((rng.randint(-20, 20), round(rng.uniform(-50, 50), 2)))}",
-            f"i={rng.randint(-9, 9)}i",
-            f's="{rng.choice(("ok", "warn", "", "x y"))}"',
-            f"b={rng.choice(('true', 'false'))}",
-        ]
-        kept = [value for value in values if rng.random() < 0.75] or values[:1]
-        found.append(f"{head} {','.join(kept)} {START_S + offset}")
+        found.append(f"m,{rng.choice(SERIES)} {_fields(rng)} {START_S + offset}")
     return found
+
+
+def overwriting(rng: random.Random, written: Sequence[str]) -> list[str]:
+    """Return lines with new fields at the times and series of some that were written."""
+    chosen = [line for line in written if rng.random() < 0.3]
+    rng.shuffle(chosen)
+    return [f"{line.split(' ')[0]} {_fields(rng)} {line.split(' ')[-1]}" for line in chosen]
+
+
+def deletes(rng: random.Random) -> list[str]:
+    """Return statements that delete some ranges and series."""
+    low = START_S + rng.randint(0, LENGTH_S)
+    return [
+        f"DELETE FROM m WHERE time >= {low}s AND time < {low + 60}s",
+        f"DELETE FROM m WHERE h = 'b' AND time < {low}s",
+        f"DELETE WHERE r = '{rng.choice('xy')}' AND time > {low + 120}s",
+        rng.choice(("DELETE FROM m WHERE h = 'd'", "DROP SERIES FROM m WHERE h = 'c'")),
+    ]
+
+
+def _fields(rng: random.Random) -> str:
+    values = [
+        f"f={rng.choice((rng.randint(-20, 20), round(rng.uniform(-50, 50), 2)))}",
+        f"i={rng.randint(-9, 9)}i",
+        f's="{rng.choice(("ok", "warn", "", "x y"))}"',
+        f"b={rng.choice(('true', 'false'))}",
+    ]
+    return ",".join([value for value in values if rng.random() < 0.75] or values[:1])
 
 
 @dataclass(slots=True)
@@ -116,14 +136,15 @@ class Statements:
             return f"{self.rng.choice(SELECTORS)}({self.rng.choice(NUMBERS)})"
         if draw < 0.9:
             return f"{self.rng.choice(ANY_TYPE)}({self.rng.choice(FIELDS)})"
-        return f"percentile({self.rng.choice(NUMBERS)}, {self.rng.choice((5, 50, 90, 99.9))})"
+        # From 50 on a percentile has a point: where it has none, InfluxDB loses or doubles windows.
+        return f"percentile({self.rng.choice(NUMBERS)}, {self.rng.choice((50, 75.5, 90, 99.9))})"
 
     def _calls(self) -> str:
         draw = self.rng.random()
         if draw < 0.6:
             calls = [self._call() for _ in range(self.rng.randint(1, 3))]
             # Which of equal points a percentile alone would show is open: never alone.
-            if len(calls) == 1 and calls[0].startswith("percentile"):
+            if len(set(calls)) == 1 and calls[0].startswith("percentile"):
                 calls.append("count(f)")
             return ", ".join(calls)
         if draw < 0.7:
@@ -200,13 +221,13 @@ class Statements:
 
     def _statement(self, columns: str, where: str, dims: str, fill: str) -> str:
         order = self._maybe("ORDER BY time DESC", 0.25)
-        limit = f"LIMIT {self.rng.randint(1, 6)}" + self._maybe(f" OFFSET {self.rng.randint(1, 4)}")
+        limit = f"LIMIT {self.rng.randint(1, 6)}"
+        # Fields beside a selector are filled after OFFSET has cut rows off.
+        if fill != "fill(previous)":
+            limit += self._maybe(f" OFFSET {self.rng.randint(1, 4)}")
         # With fill(none) InfluxDB counts the rows of each column for itself.
-        limit = (
-            self._maybe(limit, 0.25)
-            if fill != "fill(none)" or not {",", "*"} & set(columns)
-            else ""
-        )
+        several = fill == "fill(none)" and any(mark in columns for mark in ",*/+-")
+        limit = "" if several else self._maybe(limit, 0.25)
         # SLIMIT counts what the tags find, whether it has rows or not.
         whole = not where and dims == "GROUP BY h"
         slimit = self._maybe(f"SLIMIT {self.rng.randint(1, 3)}", 0.3) if whole else ""

@@ -8,14 +8,36 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conformance.cases import Case
-from tests.conformance.random_queries import Statements, lines
+from tests.conformance.random_queries import Statements, deletes, lines, overwriting
 from tests.conformance.replay import difference
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tests.conformance.replay import Client
 
-STATEMENTS_PER_SEED = 150
+STATEMENTS = 60
 DATABASE = "conformance_random"
+
+
+def _write(clients: Sequence[Client], written: Sequence[str]) -> None:
+    case = Case("write", (), f"write db={DATABASE} precision=s", "\n".join(written))
+    for client in clients:
+        assert client.send(case).status == 204
+
+
+def _query(text: str) -> Case:
+    return Case("query", (), f"query db={DATABASE} epoch=s method=POST", text)
+
+
+def _differences(clients: tuple[Client, Client], statements: Statements) -> list[str]:
+    found = []
+    for _ in range(STATEMENTS):
+        case = _query(statements.select())
+        ours, theirs = (client.send(case) for client in clients)
+        if told := difference(case, theirs, ours):
+            found.append(f"{case.body}\n  -> {told}")
+    return found
 
 
 @pytest.mark.e2e
@@ -25,17 +47,17 @@ def test_random_select_is_answered_as_influxd_does(
     seed: int, client: Client, influxd: Client
 ) -> None:
     rng = random.Random(seed)
-    body = "\n".join(lines(rng))
-    write = Case("write", (), f"write db={DATABASE} precision=s", body)
-    for server in (client, influxd):
+    clients, statements, written = (client, influxd), Statements(rng), lines(rng)
+    for server in clients:
         server.execute(f"DROP DATABASE {DATABASE}")
         server.execute(f"CREATE DATABASE {DATABASE}")
-        assert server.send(write).status == 204
-    statements = Statements(rng)
-    found = []
-    for _ in range(STATEMENTS_PER_SEED):
-        case = Case("random", (), f"query db={DATABASE} epoch=s", statements.select())
-        if told := difference(case, influxd.send(case), client.send(case)):
-            found.append(f"{case.body}\n  -> {told}")
+    _write(clients, written)
+    found = _differences(clients, statements)
+    _write(clients, overwriting(rng, written))
+    found += _differences(clients, statements)
+    for text in deletes(rng):
+        for server in clients:
+            assert "error" not in server.send(_query(text)).body
+    found += _differences(clients, statements)
     client.execute(f"DROP DATABASE {DATABASE}")
-    assert not found, f"{len(found)} of {STATEMENTS_PER_SEED} differ\n" + "\n".join(found[:20])
+    assert not found, f"{len(found)} of {3 * STATEMENTS} differ\n" + "\n".join(found[:20])
