@@ -27,7 +27,7 @@ from tinyflux.queries import COMPARISONS, CompoundQuery, SimpleQuery
 from tinyflux.times import EPOCH, datetimes_from_us, us_from_datetime
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from tinyflux.batch import Bools, FieldValue, Int64s
     from tinyflux.columnar.base import FieldColumn, Frame, Query, SeriesSet, TagColumn
@@ -185,12 +185,14 @@ def _match_values(leaf: SimpleQuery, key: str, column: TagColumn) -> Bools:
     """Return bool[k]; the leaf is asked once for each value that occurs."""
     values = column.values
     table = np.zeros(len(values) + 1, np.bool_)  # the last entry is for code -1: no tag, no match
-    used = range(len(values))
+    used: Sequence[int] = range(len(values))
     if len(column.codes) < len(values):
-        used = np.unique(column.codes).tolist()
-    for code in used:
-        if code >= 0:
-            table[code] = leaf(make_point(EPOCH, "", {key: values[code]}, {}))
+        used = [code for code in np.unique(column.codes).tolist() if code >= 0]
+    if len(leaf.path) == 1:  # the value itself is tested: a third of the time of asking with Points
+        answers = (leaf.value_test(values[code]) for code in used)
+    else:
+        answers = (leaf(make_point(EPOCH, "", {key: values[code]}, {})) for code in used)
+    table[used] = np.fromiter(answers, np.bool_, len(used))
     return table[column.codes]
 
 

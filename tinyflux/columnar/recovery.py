@@ -86,32 +86,45 @@ class Recovery:
 
     def _set_aside(self, path: Path, data: bytes, damage: Damage, *, is_last: bool) -> None:
         """Copy bytes that are no frame to the quarantine; cut a torn tail off."""
-        directory = self._directory / QUARANTINE_DIRECTORY
-        self._files.make_directory(directory)
-        copy = directory / f"{path.name}-{damage.offset}"
-        write_file(self._files, copy, data[damage.offset : damage.end])
-        if damage.is_tail and is_last:
-            logger.warning(
-                "log ends with a torn write, cut off: path=%s offset=%d bytes=%d copy=%s",
+        copy = self._copy(path, data, damage)
+        size = damage.end - damage.offset
+        if not (damage.is_tail and is_last):
+            self.n_damaged += 1
+            logger.error(
+                "log is damaged, stepped over: path=%s offset=%d bytes=%d reason=%s copy=%s",
                 path,
                 damage.offset,
-                damage.end - damage.offset,
+                size,
+                damage.reason,
                 copy,
             )
-            if damage.offset:
-                self._files.truncate(path, damage.offset)
-            else:
-                self._files.unlink(path)
             return
-        self.n_damaged += 1
-        logger.error(
-            "log is damaged, stepped over: path=%s offset=%d bytes=%d reason=%s copy=%s",
+        logger.warning(
+            "log ends with a torn write: path=%s offset=%d bytes=%d copy=%s",
             path,
             damage.offset,
-            damage.end - damage.offset,
-            damage.reason,
+            size,
             copy,
         )
+        if copy is None:
+            return  # nothing is cut that is not kept
+        if damage.offset:
+            self._files.truncate(path, damage.offset)
+        else:
+            self._files.unlink(path)
+
+    def _copy(self, path: Path, data: bytes, damage: Damage) -> Path | None:
+        """Copy a damage to the quarantine; None when that fails, as on a disk that is full."""
+        directory = self._directory / QUARANTINE_DIRECTORY
+        copy = directory / f"{path.name}-{damage.offset}"
+        try:
+            self._files.make_directory(directory)
+            write_file(self._files, copy, data[damage.offset : damage.end])
+        except OSError as exc:
+            # The good frames are worth more than a copy of the bad ones.
+            logger.warning("damaged bytes could not be copied: path=%s error=%s", copy, exc)
+            return None
+        return copy
 
 
 def _decode(frame: Frame) -> Change:

@@ -15,6 +15,7 @@ measurement.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -203,8 +204,7 @@ class SeriesIndex:
 
     def lookup(self, keys: Iterable[bytes]) -> list[int]:
         """Return the id of each series key, -1 for an unknown one."""
-        get = self._ids.get
-        return [get(key, -1) for key in keys]
+        return list(map(self._ids.get, keys, itertools.repeat(-1)))
 
     def add(self, key: bytes) -> int:
         """Return the id of a series, which is made when it is new."""

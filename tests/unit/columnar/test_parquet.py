@@ -316,7 +316,7 @@ def test_a_torn_tail_is_cut_off_and_kept_aside(
         store = ParquetStorage(tmp_path, overwrite=True)
     assert values(store) == [0, 1]
     assert store.stats()["log_damaged"] == 0
-    assert "torn write, cut off" in caplog.text
+    assert "log ends with a torn write" in caplog.text
     assert path.stat().st_size == ends[1]
     aside = tmp_path / "wal" / "quarantine" / f"{path.name}-{ends[1]}"
     assert aside.read_bytes() == torn[ends[1] :]
@@ -330,6 +330,21 @@ def test_a_log_file_that_was_only_begun_is_removed(tmp_path: Path) -> None:
     store = ParquetStorage(tmp_path, overwrite=True)
     assert values(store) == [0, 1, 2]
     assert not begun.exists()
+    store.close()
+
+
+def test_a_full_disk_does_not_keep_a_torn_store_from_opening(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ends = filled(tmp_path)
+    path = log_file(tmp_path)
+    path.write_bytes(path.read_bytes()[: ends[1] + 30])
+    files = FullDisk()
+    files.is_full = True
+    store = ParquetStorage(tmp_path, overwrite=True, files=files)
+    assert values(store) == [0, 1]
+    assert "could not be copied" in caplog.text
+    assert path.stat().st_size == ends[1] + 30
     store.close()
 
 
