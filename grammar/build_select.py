@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 INT64_MAX = 2**63 - 1
 UINT64_MAX = 2**64 - 1
+_MAX_SEGMENTS = 50  # read before three are too many, so that the error can show them
 _CHAIN = 64  # AND and OR chains above this become balanced trees, so that no tree is deep
 _ARITHMETIC = frozenset("+-*/%&|^")
 _CASTS = ("float", "integer", "unsigned", "string", "boolean", "field", "tag")
@@ -109,6 +110,8 @@ def _segments(name: str) -> _Segments:
 
 
 def _more_segments(segments: _Segments, n_dots: int, name: str) -> _Segments:
+    if len(segments) > _MAX_SEGMENTS:
+        _checked(segments)
     return (*segments, *[""] * (n_dots - 1), name)
 
 

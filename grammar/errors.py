@@ -5,6 +5,8 @@ ParseError (ValueError)     a text that is not InfluxQL
 
 from __future__ import annotations
 
+_MAX_TEXT = 1000  # characters: an error quotes what it is about, however long that was
+
 
 class ParseError(ValueError):
     """A text that is not InfluxQL; `str()` is what influxd prints behind `error parsing query: `.
@@ -15,6 +17,8 @@ class ParseError(ValueError):
     """
 
     def __init__(self, text: str, line: int = 0, column: int = 0) -> None:
+        if len(text) > _MAX_TEXT:
+            text = f"{text[: _MAX_TEXT // 2]}...{text[-_MAX_TEXT // 2 :]}"
         super().__init__(text)
         self.line = line
         self.column = column

@@ -1,9 +1,9 @@
 """What influxd says it expected, from what the parser could have taken.
 
 influxd's parser asks for one thing at a time and names it, or the few words that begin what it
-looks for; what may be left out it does not name. An LALR parser knows everything that could follow. The
-first line of the table whose terminals all could follow has influxd's words. Source: measured on
-influxd 1.6.7, tests/unit/grammar/errors.txt.
+looks for; what may be left out it does not name. An LALR parser knows everything that could follow.
+The first line of the table whose terminals all could follow has influxd's words. Source: measured
+on influxd 1.6.7, tests/unit/grammar/errors.txt.
 """
 
 from __future__ import annotations
@@ -72,18 +72,20 @@ _TABLE: tuple[tuple[str, str], ...] = (
     ("DOT", "."),
     ("EQ", "="),
 )
-_NEEDED = tuple((frozenset(terminals.split()), words) for terminals, words in _TABLE)
+_NEEDED = tuple(
+    (frozenset(terminals.split()), words, terminals.split()[-1]) for terminals, words in _TABLE
+)
 
 
 def expected(viable: AbstractSet[str]) -> tuple[str, str]:
-    """Return influxd's words for what could follow, and one terminal of it.
+    """Return influxd's words for what could follow, and one terminal that they mean.
 
     Args:
         viable: Every terminal that the parser could take.
     """
-    for needed, words in _NEEDED:
+    for needed, words, last in _NEEDED:
         if needed <= viable:
-            return words, min(needed)
+            return words, last
     only = min(
         viable
     )  # a word that nothing else can take the place of: it is called as it is written

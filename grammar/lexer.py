@@ -1,9 +1,10 @@
 """The lexer of InfluxQL: text to tokens, one at a time.
 
-What a character means depends on the parser: `/` starts a regex only where the grammar
-can take one, `fill` is a word only where no name can stand, and `mean(` is a call only inside an
-expression, so `Scanner.next` is told what the parser can take. The words, operators and patterns themselves come from influxql.lark (see `Lexicon.of`). Bound
-parameters become tokens here. `grammar.parser` is the only caller.
+What a character means depends on the parser, so `Scanner.next` is told what it can take: `/` starts
+a regex only where the grammar can take one, `fill` is a word only where no name can stand, and
+`mean(` is a call only inside an expression. The words, operators and patterns themselves come from
+influxql.lark (see `Lexicon.of`). Bound parameters become tokens here. `grammar.parser` is the only
+caller.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ BAD_STRING = "BAD_STRING"  # a quoted text without an end
 OPEN_REGEX = "OPEN_REGEX"  # a regex without an end
 NOT_A_CALL = "NOT_A_CALL"  # `fill` or `tz` without its parenthesis
 
-_CLAUSE_CALLS = ("FILL", "TZ")
+CLAUSE_CALLS = ("FILL", "TZ")
 
 # Blanks and comments. Atomic: a run of blanks is never tried in parts.
 _BLANKS = r"(?>[ \t\n]+|--[^\n]*|/\*[\s\S]*?\*/)*"
@@ -166,28 +167,31 @@ class Scanner:
             return Token(ILLEGAL, "ILLEGAL", start)
         if kind == "OTHER":
             return self._illegal(text, start)
-        return Token(kind, text, start)
+        return Token(kind, text.removesuffix("."), start)
 
     def _word(self, text: str, start: int, wanted: Container[str]) -> Token:
         is_open = self._text.startswith("(", self._position)
+        is_call = is_open and "CALL" in wanted
         if text[0] == '"':
             text = _unquote(text)
         else:
             word = text.upper()
             reserved = self._lexicon.reserved.get(word)
-            if reserved is not None and not (is_open and reserved == "DISTINCT"):
+            if reserved == "DISTINCT" and is_call:
+                return Token("CALL", word, start)
+            if reserved is not None:
                 return Token(reserved, word, start)
         if "IDENT" not in wanted:
             contextual = self._lexicon.contextual.get(text.lower())
             if contextual is not None and contextual in wanted:
-                is_whole = is_open or contextual not in _CLAUSE_CALLS
+                is_whole = is_open or contextual not in CLAUSE_CALLS
                 return Token(contextual if is_whole else NOT_A_CALL, text, start)
-        return Token("CALL" if is_open and "CALL" in wanted else "IDENT", text, start)
+        return Token("CALL" if is_call else "IDENT", text, start)
 
     def _regex(self, start: int) -> Token:
         match = self._lexicon.regex.match(self._text, start)
         if match is None:
-            return Token(OPEN_REGEX, "", start)
+            return Token(OPEN_REGEX, "/", start)
         self._position = match.end()
         return Token("REGEX", match[0][1:-1].replace("\\/", "/"), start)
 

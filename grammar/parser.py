@@ -16,27 +16,39 @@ from functools import cache, lru_cache
 from importlib.resources import files
 from operator import attrgetter
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Never, cast
 
 from lark import Lark
-from lark.exceptions import UnexpectedToken
 from lark.lexer import Lexer, PatternStr
 
 from grammar import build_select, build_statements
 from grammar.errors import ParseError
 from grammar.expected import EXPRESSION, expected
-from grammar.lexer import BAD_STRING, END, NOT_A_CALL, OPEN_REGEX, UNBOUND, Lexicon, Scanner, Token
+from grammar.lalr import Automaton, Reduction, Stuck, Table
+from grammar.lexer import (
+    BAD_STRING,
+    CLAUSE_CALLS,
+    END,
+    NOT_A_CALL,
+    OPEN_REGEX,
+    UNBOUND,
+    Lexicon,
+    Scanner,
+    Token,
+)
 from grammar.refusals import Place, Refused, Unexpected
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence, Set as AbstractSet
+    from collections.abc import Callable, Iterator, Mapping, Sequence, Set as AbstractSet
+
+    from lark.grammar import Rule
 
     from grammar import ast
 
 MAX_LENGTH = 1 << 20  # characters of a text
 MAX_TOKENS = 50_000  # of a text
 MAX_DEPTH = 200  # of a tree, so that whoever walks it may recurse
-_MAX_STACK = 10 * MAX_DEPTH  # of parser states: where reading stops
+_MAX_OPEN = 10 * MAX_DEPTH  # of what is begun and not ended: where reading stops
 _TOO_DEEP = f"query nests too deep: at most {MAX_DEPTH} levels are read"
 _TOO_MANY = f"query too long: at most {MAX_TOKENS} words are read"
 _QUOTED = frozenset(["STRING", "REGEX", BAD_STRING, OPEN_REGEX])
@@ -74,7 +86,7 @@ def _parse(text: str, params: Mapping[str, object]) -> tuple[ast.Statement, ...]
     tokens: list[Token] = []
     try:
         statements = _statements(text, params, tokens)
-    except UnexpectedToken:
+    except Stuck:
         raise _syntax_error(text, tokens) from None
     except Refused as exc:
         raise _refusal(exc, text, tokens) from None
@@ -101,19 +113,19 @@ def _statements(
     text: str, params: Mapping[str, object], tokens: list[Token]
 ) -> tuple[ast.Statement, ...]:
     """Parse; `tokens` has every token that was read, also when this raises."""
-    language = _language()
-    scanner = Scanner(language.lexicon, text, params)
-    state = language.lark.parse_interactive().parser_state
-    stack = state.state_stack
-    wanted = state.parse_conf.states
+    table, lexicon = _language()
+    scanner = Scanner(lexicon, text, params)
+    automaton = Automaton(table)
     while True:
-        token = scanner.next(wanted[stack[-1]])
+        token = scanner.next(automaton.row)
         tokens.append(token)
-        statements = state.feed_token(cast("Any", token), token.type == END)
+        automaton.feed(token)
         if token.type == END:
-            return cast("tuple[ast.Statement, ...]", statements)
-        if len(stack) > _MAX_STACK or len(tokens) > MAX_TOKENS:
-            raise Refused(_TOO_DEEP if len(stack) > _MAX_STACK else _TOO_MANY)
+            return cast("tuple[ast.Statement, ...]", automaton.result)
+        if automaton.depth > _MAX_OPEN:
+            raise Refused(_TOO_DEEP)
+        if len(tokens) > MAX_TOKENS:
+            raise Refused(_TOO_MANY)
 
 
 class _NoLexer(Lexer):
@@ -121,37 +133,64 @@ class _NoLexer(Lexer):
 
     def __init__(self, _config: object) -> None: ...
 
-    def lex(self, _lexer_state: object, _parser_state: object) -> Iterator[Any]:
+    def lex(self, _lexer_state: object, _parser_state: object) -> Iterator[Never]:
         raise NotImplementedError
 
 
 class _Language(NamedTuple):
-    lark: Lark
+    table: Table
     lexicon: Lexicon
 
 
 @cache
 def _language() -> _Language:
-    grammar = files("grammar").joinpath("influxql.lark").read_text("utf-8")
-    rules = {
-        **build_select.RULES,
-        **build_statements.RULES,
-        # Tokens that rules get as text.
-        "IDENT": attrgetter("value"),
-        "STRING": attrgetter("value"),
-    }
+    """Return what influxql.lark says, in the form that is run."""
     lark = Lark(
-        grammar,
+        files("grammar").joinpath("influxql.lark").read_text("utf-8"),
         parser="lalr",
         lexer=_NoLexer,
-        transformer=cast("Any", SimpleNamespace(**rules)),
+        transformer=cast("Any", SimpleNamespace(**build_select.RULES, **build_statements.RULES)),
         maybe_placeholders=False,
     )
-    strings = {t.pattern.value: t.name for t in lark.terminals if isinstance(t.pattern, PatternStr)}
-    patterns = {
-        t.name: t.pattern.value for t in lark.terminals if not isinstance(t.pattern, PatternStr)
-    }
-    return _Language(lark, Lexicon.of(strings, patterns))
+    strings: dict[str, str] = {}
+    patterns: dict[str, str] = {}
+    for terminal in lark.terminals:
+        if isinstance(terminal.pattern, PatternStr):
+            strings[terminal.pattern.value] = terminal.name
+        else:
+            patterns[terminal.name] = terminal.pattern.value
+    return _Language(_table(lark), Lexicon.of(strings, patterns))
+
+
+def _table(lark: Lark) -> Table:
+    config = lark.parse_interactive().parser_state.parse_conf
+    callbacks = cast("Mapping[Rule, Callable[[list[object]], object]]", config.callbacks)
+    reductions: dict[Rule, Reduction] = {}
+
+    def action(target: int | Rule) -> int | Reduction:
+        if isinstance(target, int):
+            return target
+        if target not in reductions:
+            hands_on = (
+                target.options.expand1
+                and target.alias is None
+                and len(target.expansion) == 1
+                and not target.expansion[0].is_term
+                and not target.expansion[0].name.startswith("_")
+            )
+            make = None if hands_on else callbacks[target]
+            reductions[target] = Reduction(len(target.expansion), str(target.origin.name), make)
+        return reductions[target]
+
+    return Table(
+        rows={
+            state: {str(symbol): action(target) for symbol, (_, target) in row.items()}
+            for state, row in config.states.items()
+        },
+        start=config.start_state,
+        end=config.end_state,
+        values={"IDENT": attrgetter("value"), "STRING": attrgetter("value")},
+    )
 
 
 def _check_depth(statements: tuple[ast.Statement, ...]) -> None:
@@ -173,33 +212,41 @@ def _parts(node: object) -> Iterator[object]:
 def _syntax_error(text: str, tokens: Sequence[Token]) -> ParseError:
     """Return the error for a token that the grammar could not take, the last one."""
     *taken, found = tokens
-    if found.type == OPEN_REGEX:
-        return _error("bad regex: ", text, found)
-    if found.type == NOT_A_CALL:
-        return ParseError(f"{found.value.lower()} must be a function call")
-    parser = _language().lark.parse_interactive()
+    automaton = Automaton(_language().table)
     for token in taken:
-        parser.feed_token(cast("Any", token))
-    viable: AbstractSet[str] = parser.accepts()  # type: ignore[no-untyped-call] # lark
+        automaton.feed(token)
+    viable = automaton.viable()
     words, terminal = expected(viable)
     try:
         # influxd checks a clause when it has read it, before it looks at what follows: let the
         # rules that end here speak first.
-        parser.feed_token(cast("Any", Token(terminal, "", found.start)))
+        automaton.feed(Token(terminal, "", found.start))
     except Refused as exc:
         return _refusal(exc, text, tokens)
     if found.type == UNBOUND and words == EXPRESSION:
         name = found.value.removeprefix("$")
         return ParseError(f"missing parameter: {name}" if name else "empty bound parameter")
-    if found.type == END and _reads_too_far(taken, viable):
-        found = Token(END, found.value, len(text) + 1)
+    if found.type == NOT_A_CALL and not viable.isdisjoint(CLAUSE_CALLS):
+        return ParseError(f"{found.value.lower()} must be a function call")
+    if found.type == OPEN_REGEX and "REGEX" in viable:
+        return _error("bad regex: ", text, found)
+    found = _as_influxd_sees(found, text, taken, viable)
     return _error(f"found {found.value}, expected {words}", text, found)
 
 
-def _reads_too_far(taken: Sequence[Token], viable: AbstractSet[str]) -> bool:
-    # Looking for a regex or one more name, influxd reads a character behind the end, and says so.
+def _as_influxd_sees(
+    found: Token, text: str, taken: Sequence[Token], viable: AbstractSet[str]
+) -> Token:
+    """Return the wrong token as influxd reads it: a little differently from our lexer."""
+    if found.type in ("REGEX", OPEN_REGEX) and text.startswith("/", found.start):
+        return Token(
+            "DIV", "/", found.start
+        )  # our table knows less exactly where a regex can stand
+    # Looking for a regex or for one more name, influxd reads a character behind the end.
     is_in_name = bool(taken) and taken[-1].type == "DOT" and "DOT" in viable
-    return "REGEX" in viable or is_in_name
+    if found.type == END and ("REGEX" in viable or is_in_name):
+        return Token(END, found.value, len(text) + 1)
+    return found
 
 
 def _refusal(refused: Refused, text: str, tokens: Sequence[Token]) -> ParseError:

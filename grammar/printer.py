@@ -65,6 +65,8 @@ def _(node: ast.DurationLiteral) -> str:
 @to_influxql.register
 def _(node: ast.RegexLiteral) -> str:
     pattern = node.pattern.replace("/", r"\/").replace("\n", r"\n")
+    if pattern.endswith("\\"):  # before the slash it would escape that
+        pattern = pattern[:-2] + r"\x5c"
     return f"/{pattern}/"
 
 
