@@ -13,11 +13,11 @@ which checks nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, ClassVar, Final, TypeAlias, final
 
-from tinyflux.times import now, to_utc
+from tinyflux.times import now, to_utc, utc_from_naive
 
 __all__ = ["Point", "TypedPoint", "validate_fields", "validate_tags"]
 
@@ -31,6 +31,8 @@ class _Missing:
 
 
 _MISSING: Final = _Missing()
+
+_NUMERIC_TYPES: Final = frozenset((float, int, type(None)))
 
 # Integers up to here survive a float; larger ones are written as plain digits.
 MAX_FLOAT_INTEGER: Final = 2**53
@@ -229,8 +231,7 @@ class TypedPoint(Point):
 
     @fields.setter
     def fields(self, value: Mapping[str, Any]) -> None:
-        _validate_keys(value, "Field")
-        for item in value.values():
+        for _, item in _items(value, "Field"):
             if not isinstance(item, (int, float, str, type(None))):
                 raise ValueError("Field set must contain only numbers, text, booleans or None.")
         self._fields = value  # type: ignore[assignment]
@@ -266,12 +267,14 @@ def _refuse_arguments(args: tuple[object, ...], unknown: dict[str, object]) -> N
     raise TypeError(f"Unexpected keyword arguments for Point: {names}")
 
 
-def _validate_keys(value: object, kind: str) -> None:
-    if not isinstance(value, Mapping):
+def _items(value: object, kind: str) -> Iterable[tuple[str, Any]]:
+    # A plain dict is asked first: isinstance with an ABC costs as much as the rest of a Point.
+    if type(value) is not dict and not isinstance(value, Mapping):
         raise ValueError(f"{kind} set must be a mapping.")
     for key in value:
         if not isinstance(key, str):
             raise ValueError(f"{kind} set must contain only string keys.")
+    return value.items()
 
 
 def validate_tags(tags: object) -> None:
@@ -280,9 +283,7 @@ def validate_tags(tags: object) -> None:
     Raises:
         ValueError: Not a mapping, a key that is no str, or a value that is neither str nor None.
     """
-    _validate_keys(tags, "Tag")
-    assert isinstance(tags, Mapping)
-    for value in tags.values():
+    for _, value in _items(tags, "Tag"):
         if value is not None and not isinstance(value, str):
             raise ValueError("Tag set must contain only string values or None.")
 
@@ -295,10 +296,10 @@ def validate_fields(fields: object) -> None:
             None. A bool is no
             number here.
     """
-    _validate_keys(fields, "Field")
-    assert isinstance(fields, Mapping)
-    for value in fields.values():
-        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
+    for _, value in _items(fields, "Field"):
+        if type(value) in _NUMERIC_TYPES:
+            continue
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise ValueError("Field set must contain only numeric values or None.")
 
 
@@ -306,7 +307,7 @@ def _time_cell(time: datetime | None) -> str:
     if time is None:
         return ""  # an inserted Point always has a time
     if time.tzinfo is not None:
-        time = to_utc(time).replace(tzinfo=None)
+        return to_utc(time).isoformat()[: -len("+00:00")]
     return time.isoformat()
 
 
@@ -330,7 +331,7 @@ def time_from_cell(cell: str) -> datetime:
         ValueError: The cell is no time.
     """
     time = datetime.fromisoformat(cell)
-    return time.replace(tzinfo=UTC) if time.tzinfo is None else to_utc(time)
+    return utc_from_naive(time) if time.tzinfo is None else to_utc(time)
 
 
 def split_row(row: Sequence[str]) -> int:

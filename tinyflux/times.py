@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tinyflux.batch import Int64s
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -58,12 +60,20 @@ def datetime_from_us(us: int) -> datetime:
     return EPOCH + timedelta(microseconds=us)
 
 
-def us_from_datetimes(times: list[datetime]) -> Int64s:
-    """Return int64[n], microseconds since 1970 of aware UTC times. About 0.3 us each."""
-    naive = [time.replace(tzinfo=None) for time in times]
-    return np.array(naive, "M8[us]").view(np.int64)
+def utc_from_naive(time: datetime) -> datetime:
+    """Return a naive time that is meant in UTC as an aware one."""
+    return EPOCH + (time - _NAIVE_EPOCH)
+
+
+def us_from_datetimes(times: Sequence[datetime]) -> Int64s:
+    """Return int64[n], microseconds since 1970 of aware times. About 0.3 us each."""
+    # Differences, because `replace(tzinfo=...)` and numpy's own conversion cost 5 to 20 times that.
+    since = [time - EPOCH for time in times]
+    seconds = np.array([delta.days for delta in since], np.int64) * 86_400
+    seconds += np.array([delta.seconds for delta in since], np.int64)
+    return seconds * 1_000_000 + np.array([delta.microseconds for delta in since], np.int64)
 
 
 def datetimes_from_us(us: Int64s) -> list[datetime]:
-    """Return the aware UTC times of int64[n] microseconds since 1970. About 0.2 us each."""
-    return [time.replace(tzinfo=UTC) for time in us.astype("M8[us]", copy=False).tolist()]
+    """Return the aware UTC times of int64[n] microseconds since 1970. About 0.1 us each."""
+    return list(map(EPOCH.__add__, us.astype("m8[us]", copy=False).tolist()))
