@@ -100,7 +100,7 @@ def create_app(settings: Settings, *, in_memory: bool = False) -> Starlette:
             writer.close()
             catalog.close()
 
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/write", write, methods=["POST", "OPTIONS"]),
             _without_head(Route("/query", query, methods=["GET", "POST", "OPTIONS"])),
@@ -114,6 +114,8 @@ def create_app(settings: Settings, *, in_memory: bool = False) -> Starlette:
         exception_handlers={HTTPException: _reraise},
         lifespan=lifespan,
     )
+    app.router.redirect_slashes = False  # influxd: /ping/ is 404, and Telegraf follows no redirect
+    return app
 
 
 def _without_head(route: Route) -> Route:

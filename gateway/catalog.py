@@ -158,7 +158,7 @@ class Catalog:
 
         Args:
             directory: Where catalog.json is or will be; None keeps everything in memory.
-            settings: The `sync` mode is passed on to the stores.
+            settings: Sync mode and memory of the stores.
 
         Raises:
             StorageLocked: Another process owns the directory.
@@ -271,7 +271,10 @@ class Catalog:
             self._put(entry.with_policy(policy, is_default=change.is_default))
 
     def alter_policy(self, database: str, name: str, change: PolicyChange) -> None:
-        """Change a retention policy. A new shard duration holds for shards that are still to come.
+        """Change a retention policy.
+
+        Differs from influxd: a store keeps the shard duration it was made with, so a new one is
+        shown but holds only for a policy that was never written to.
 
         Raises:
             DatabaseNotFound: No such database.
@@ -336,12 +339,19 @@ class Catalog:
             return self._stores[key]
 
     def _open_store(self, database: str, policy: RetentionPolicy) -> ColumnarStorage:
-        if self._directory is None:
-            return ParquetStorage(overwrite=True)
-        path = self._directory / directory_name(database) / directory_name(policy.name)
-        path.parent.mkdir(exist_ok=True)
-        sync = cast("SyncMode", self._settings.sync)  # one of SYNC_MODES, checked there
-        return ParquetStorage(path, overwrite=True, sync=sync)
+        settings = self._settings
+        path: Path | None = None
+        if self._directory is not None:
+            path = self._directory / directory_name(database) / directory_name(policy.name)
+            path.parent.mkdir(exist_ok=True)
+        return ParquetStorage(
+            path,
+            overwrite=True,  # InfluxDB's rule: points of equal series and time are one
+            sync=cast("SyncMode", settings.sync),  # Settings checked the word
+            flush_bytes=settings.memtable_bytes,
+            shard_duration_ns=policy.shard_duration_ns,
+            chunk_cache_bytes=settings.cache_bytes,
+        )
 
     def _put(self, database: Database) -> None:
         self._commit({**self._databases, database.name: database})

@@ -52,6 +52,14 @@ class Settings:
         "wait), interval (fsync in the background) or off.",
         choices=SYNC_MODES,
     )
+    memtable_bytes: int = _setting(
+        64 << 20,
+        "Bytes of points each store holds in memory before it writes a segment.",
+        minimum=1,
+    )
+    cache_bytes: int = _setting(
+        128 << 20, "Bytes of what it read from segments each store keeps in memory."
+    )
     retention_interval_s: float = _setting(
         1800.0, "Seconds between two looks for expired shards; 0 never looks."
     )

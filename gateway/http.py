@@ -139,6 +139,8 @@ def error_response(
     content = orjson.dumps({"error": text}) + b"\n" if body is None else body
     response = Response(content, status, {"content-type": media_type, **(headers or {})})
     if status != 401:
-        value = text.translate(_LINE_BREAKS).encode("utf-8", "replace")[:MAX_ERROR_HEADER_BYTES]
+        # Differs from influxd: ASCII only, which every client can read.
+        value = text.translate(_LINE_BREAKS).encode("ascii", "backslashreplace")
+        value = value[:MAX_ERROR_HEADER_BYTES]
         response.raw_headers.append((b"x-influxdb-error", value))
     return response

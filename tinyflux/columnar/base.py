@@ -389,6 +389,10 @@ class ColumnarStorage(Storage, Reader):
         """Delete a measurement with its field types, durably. Returns whether it existed."""
 
     @abstractmethod
+    def expire(self, before_ns: int) -> int:
+        """Remove the shards that end at or before a time, durably; returns how many these were."""
+
+    @abstractmethod
     def snapshot(self) -> Reader:
         """Return the state of now; later writes do not show in it."""
 
