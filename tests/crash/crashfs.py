@@ -79,7 +79,8 @@ class CrashFS:
         self._directories.add(path)
 
     def names(self, directory: Path) -> list[str]:
-        return sorted(path.name for path in self._names if path.parent == directory)
+        inside = (path for path in self._names if directory in path.parents)
+        return sorted({path.relative_to(directory).parts[0] for path in inside})
 
     def read(self, path: Path) -> bytes:
         if path not in self._names:
