@@ -71,14 +71,13 @@ class Answer:
     def to_series(self, names: list[str], timezone: str) -> Iterator[Series]:
         """Yield one series a group."""
         full = [column for _, column in self.columns]
-        data = [FieldColumn(c.type, c.values, None if c.valid.all() else c.valid) for c in full]
+        data: list[Column] = [self.times]
+        data += [FieldColumn(c.type, c.values, None if c.valid.all() else c.valid) for c in full]
         for group, where in self.slices():
             tags = None
             if self.dimensions:
                 tags = dict(zip(self.dimensions, self.groups[group], strict=True))
-            columns: list[Column] = [self.times[where]]  # type: ignore[list-item]  # int64[n], see Series
-            columns += [column.take(where) for column in data]
-            yield Series(self.name, names, columns, tags, has_time=True, timezone=timezone)
+            yield Series(self.name, names, data, tags, has_time=True, timezone=timezone, rows=where)
 
     def to_frame(self) -> Frame:
         """Return the rows as the engine's frame: groups are series, columns are fields."""

@@ -14,7 +14,7 @@ import asyncio
 import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from email.parser import BytesParser
 from email.policy import HTTP
 from itertools import chain
@@ -34,7 +34,6 @@ from gateway.session import Interrupt, Session
 from gateway.statements import results_of
 from grammar import parser
 from grammar.errors import ParseError
-from tinyflux.columnar.base import FieldColumn
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator
@@ -247,7 +246,7 @@ def chunks_of(result: Result, max_rows: int) -> Iterator[Result]:
     if result.error or not result.series:
         yield result
         return
-    parts = [part for series in result.series for part in _parts(series, max_rows)]
+    parts = [part for series in result.series for part in series.parts(max_rows)]
     for position, part in enumerate(parts, 1):
         is_last = position == len(parts)
         messages = result.messages if is_last else []
@@ -265,21 +264,10 @@ def limited(results: Iterable[Result], max_rows: int) -> Iterator[Result]:
         for series in result.series:
             if left <= 0:
                 break
-            kept.append(next(_parts(series, left)))
+            kept.append(next(series.parts(left)))
             left -= len(kept[-1])
         result.series = kept
         yield result
-
-
-def _parts(series: Series, max_rows: int) -> Iterator[Series]:
-    size = len(series)
-    if size <= max_rows:
-        yield series
-        return
-    for start in range(0, size, max_rows):
-        rows = slice(start, start + max_rows)
-        data = [c.take(rows) if isinstance(c, FieldColumn) else c[rows] for c in series.data]
-        yield replace(series, data=data, partial=series.partial or rows.stop < size)
 
 
 def _parsed(request: QueryRequest) -> tuple[ast.Statement, ...]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from tinyflux.columnar.base import FieldColumn
@@ -18,13 +18,15 @@ class Series:
     Attributes:
         name: The measurement, or what a SHOW calls its table; "" prints no name.
         columns: The column names.
-        data: One entry a column. A list holds printable values (str, int, float, bool, None, list
-            of str); a FieldColumn holds a typed array whose invalid rows print as null.
+        data: One entry a column; the series of an answer may share them. A list holds printable
+            values (str, int, float, bool, None, list of str); a FieldColumn holds a typed array
+            whose invalid rows print as null.
         tags: The GROUP BY tags, sorted by key; None without GROUP BY tags.
         has_time: Column 0 is time in int64 ns (int64[n] or a list of int), to print as epoch or
             RFC3339 says.
         timezone: The zone RFC3339 times print in, "" is UTC.
         partial: More rows of this series follow.
+        rows: Which rows of `data` are this series'; None is all of them.
     """
 
     name: str
@@ -34,12 +36,36 @@ class Series:
     has_time: bool = False
     timezone: str = ""
     partial: bool = False
+    rows: slice | None = None
 
     def __len__(self) -> int:
+        span = self.span()
+        return int(span.stop) - int(span.start)
+
+    def span(self) -> slice:
+        """Return the rows of `data` that are this series', from start to stop."""
+        if self.rows is not None:
+            return self.rows
         if not self.data:
-            return 0
+            return slice(0, 0)
         first = self.data[0]
-        return len(first.values) if isinstance(first, FieldColumn) else len(first)
+        return slice(0, len(first.values) if isinstance(first, FieldColumn) else len(first))
+
+    def cells(self) -> list[Column]:
+        """Return the columns of this series alone."""
+        if self.rows is None:
+            return self.data
+        return [
+            c.take(self.rows) if isinstance(c, FieldColumn) else c[self.rows] for c in self.data
+        ]
+
+    def parts(self, max_rows: int) -> Iterator[Series]:
+        """Yield the series in parts of at most so many rows, all but the last one partial."""
+        span = self.span()
+        for start in range(span.start, max(span.stop, span.start + 1), max_rows):
+            stop = min(start + max_rows, span.stop)
+            partial = self.partial or stop < span.stop
+            yield replace(self, rows=slice(start, stop), partial=partial)
 
 
 @dataclass(slots=True, eq=False)

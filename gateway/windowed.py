@@ -292,8 +292,9 @@ class _Frame:
         """
         select = self.made.shape.select
         mode = select.fill
-        is_filling = mode in {ast.Fill.NUMBER, ast.Fill.PREVIOUS}
-        if self.made.shape.windows is None or not is_filling or not leaves:
+        if self.made.shape.windows is None or not leaves:
+            return leaves
+        if mode is not ast.Fill.NUMBER and mode is not ast.Fill.PREVIOUS:
             return leaves
         shape = len(self.groups), self.size
         rows = np.logical_or.reduce([column.emits for column in leaves.values()]).reshape(shape)

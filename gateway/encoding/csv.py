@@ -56,9 +56,10 @@ class CsvEncoder:
         if statement != self._statement or series.columns != self._columns:
             header = self._blank_line(statement) + _rows([("name", "tags", *series.columns)])
             self._columns = series.columns
-        cells = [_cells(column) for column in series.data]
+        columns = series.cells()
+        cells = [_cells(column) for column in columns]
         if series.has_time and cells:
-            cells[0] = self._times(series.data[0])
+            cells[0] = self._times(columns[0])
         tags = ",".join(f"{_tag(k)}={_tag(v)}" for k, v in (series.tags or {}).items() if v)
         return header + _rows(zip(repeat(series.name), repeat(tags), *cells, strict=False))
 

@@ -8,7 +8,7 @@ in one call.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 import numpy as np
 import orjson
@@ -33,6 +33,15 @@ _WIDE_ESCAPES: Final = (
 )
 
 
+class _Ready(NamedTuple):
+    """Printable rows of columns, from `start` to `stop`: the last ones that were made."""
+
+    data: list[Column]
+    start: int
+    stop: int
+    rows: list[tuple[object, ...]]
+
+
 class JsonEncoder:
     """Prints results as JSON documents."""
 
@@ -42,6 +51,7 @@ class JsonEncoder:
         """Choose how times print: in units of `epoch_ns` nanoseconds; 0 is RFC 3339 text."""
         self._epoch_ns = epoch_ns
         self._pretty = pretty
+        self._ready = _Ready([], 0, 0, [])
 
     def document(self, results: Iterable[Result]) -> Iterator[bytes]:
         """Yield one document of all results, in pieces of about a megabyte."""
@@ -88,7 +98,7 @@ class JsonEncoder:
     def _tree(self, series: Series) -> Tree:
         tree = _head(series)
         if len(series):
-            tree["values"] = self._rows(series, slice(None))
+            tree["values"] = self._rows(series, series.span())
         if series.partial:
             tree["partial"] = True
         return tree
@@ -96,12 +106,26 @@ class JsonEncoder:
     def _long(self, series: Series, opening: bytes) -> Iterator[bytes]:
         """Yield one series in parts; the memory of a part is used again for the next."""
         opening += _printed(_head(series))[:-1] + b',"values":['
-        for start in range(0, len(series), _PIECE_ROWS):
-            yield opening + _printed(self._rows(series, slice(start, start + _PIECE_ROWS)))[1:-1]
+        span = series.span()
+        for start in range(span.start, span.stop, _PIECE_ROWS):
+            rows = slice(start, min(start + _PIECE_ROWS, span.stop))
+            yield opening + _printed(self._rows(series, rows))[1:-1]
             opening = b","
         yield b'],"partial":true}' if series.partial else b"]}"
 
     def _rows(self, series: Series, rows: slice) -> list[tuple[object, ...]]:
+        """Return rows of the columns of a series, made for all series that share them at once."""
+        ready = self._ready
+        if (
+            ready.data is not series.data
+            or not ready.start <= rows.start <= rows.stop <= ready.stop
+        ):
+            stop = rows.stop if series.rows is None else max(rows.stop, rows.start + _PIECE_ROWS)
+            made = self._made(series, slice(rows.start, stop))
+            ready = self._ready = _Ready(series.data, rows.start, rows.start + len(made), made)
+        return ready.rows[rows.start - ready.start : rows.stop - ready.start]
+
+    def _made(self, series: Series, rows: slice) -> list[tuple[object, ...]]:
         columns = [_printable(column, rows) for column in series.data]
         if series.has_time:
             columns[0] = self._times(series.data[0], rows, series.timezone)

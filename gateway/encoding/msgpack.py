@@ -83,7 +83,7 @@ class MsgpackEncoder:
 
     def _values(self, series: Series) -> bytes:
         columns: list[tuple[Bytes, Int64s] | Sequence[object]] = []
-        for position, column in enumerate(series.data):
+        for position, column in enumerate(series.cells()):
             if position == 0 and series.has_time:
                 columns.append(self._times(column))
             else:

@@ -346,5 +346,5 @@ def test_series_of_lists_and_arrays_are_cut_alike() -> None:
     series.data.append(["a", "b", "c", "d", "e"])
     parts = [part.series[0] for part in chunks_of(Result(0, [series]), 2)]
     assert [len(part) for part in parts] == [2, 2, 1]
-    assert [part.data[2] for part in parts] == [["a", "b"], ["c", "d"], ["e"]]
-    assert np.asarray(parts[1].data[0]).tolist() == [2_000_000_000, 3_000_000_000]
+    assert [part.cells()[2] for part in parts] == [["a", "b"], ["c", "d"], ["e"]]
+    assert np.asarray(parts[1].cells()[0]).tolist() == [2_000_000_000, 3_000_000_000]
