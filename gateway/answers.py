@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gateway.results import Column, Series
+from tinyflux.batch import FieldType
 from tinyflux.columnar.base import FieldColumn, Frame, SeriesSet, TagColumn
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class Answer:
     def to_series(self, names: list[str], timezone: str) -> Iterator[Series]:
         """Yield one series a group."""
         full = [column for _, column in self.columns]
-        data: list[Column] = [self.times]
+        data: list[Column] = [FieldColumn(FieldType.INTEGER, self.times)]
         data += [FieldColumn(c.type, c.values, None if c.valid.all() else c.valid) for c in full]
         for group, where in self.slices():
             tags = None
