@@ -176,10 +176,12 @@ def _pairs(batch: PointBatch, key_measurements: Int64s) -> tuple[Int64s, Int64s]
             row. Small: at most one entry a point, or _PAIR_TABLE_SIZE.
     """
     n_layouts = len(batch.layouts)
-    distinct, local = np.unique(key_measurements, return_inverse=True)
     pairs = batch.layout_rows.astype(np.int64)
-    if len(distinct) > 1:
-        pairs += local[batch.key_rows] * n_layouts
+    if (key_measurements == key_measurements[:1]).all():
+        only = int(key_measurements[0]) if len(key_measurements) else 0
+        return pairs, only * n_layouts + np.arange(n_layouts)
+    distinct, local = np.unique(key_measurements, return_inverse=True)
+    pairs += local[batch.key_rows] * n_layouts
     n_pairs = len(distinct) * n_layouts
     if n_pairs > max(_PAIR_TABLE_SIZE, len(pairs)):
         used, pairs = np.unique(pairs, return_inverse=True)
@@ -190,6 +192,8 @@ def _pairs(batch: PointBatch, key_measurements: Int64s) -> tuple[Int64s, Int64s]
 
 def _in_order_of_first(pairs: Int64s, size: int) -> list[int]:
     """Return the distinct pairs (all below size) in order of their first point."""
+    if size == 1:
+        return [0] if len(pairs) else []
     first = np.full(size, -1, np.int64)
     # Written backwards, so that the first point is what remains.
     first[pairs[::-1]] = np.arange(len(pairs) - 1, -1, -1)

@@ -243,7 +243,7 @@ class Log:
         self._queue: deque[Entry] = deque()
         self._queued_bytes = 0
         self._changed = threading.Condition()  # guards the queue and the flags
-        self._commit_lock = threading.Lock()  # guards the file
+        self._is_committing = False  # somebody has the file
         self._file: AppendFile | None = None
         self._file_bytes = 0
         self._salt = 0
@@ -306,7 +306,7 @@ class Log:
         Raises:
             StorageReadOnly: It cannot become durable.
         """
-        while not entry.done:
+        while self._enter(unless=entry):
             self._commit()
         if entry.error is not None:
             raise entry.error
@@ -318,8 +318,7 @@ class Log:
             StorageReadOnly: It cannot become durable.
         """
         self._drain()
-        with self._commit_lock:
-            self._try(self._sync_file)
+        self._alone(self._sync_file)
         self.check()
 
     def rotate(self) -> int:
@@ -331,8 +330,7 @@ class Log:
             StorageReadOnly: The old file could not be synced.
         """
         self._drain()
-        with self._commit_lock:
-            self._try(self._close_file)
+        self._alone(self._close_file)
         self.check()
         return self.number
 
@@ -360,8 +358,7 @@ class Log:
         if thread is not None and thread is not threading.current_thread():
             thread.join()
         self._drain()
-        with self._commit_lock:
-            self._try(self._close_file)
+        self._alone(self._close_file)
         if self._failure is not None:
             raise StorageReadOnly(*self._failure.args)
 
@@ -369,20 +366,49 @@ class Log:
 
     def _drain(self) -> None:
         while self._queue:
+            self._enter()
             self._commit()
 
+    def _enter(self, unless: Entry | None = None) -> bool:
+        """Wait for the file; return False, without it, once the entry is done."""
+        with self._changed:
+            while self._is_committing and not (unless is not None and unless.done):
+                self._changed.wait()
+            if unless is not None and unless.done:
+                return False
+            self._is_committing = True
+            return True
+
+    def _leave(self) -> None:
+        with self._changed:
+            self._is_committing = False
+            self._changed.notify_all()
+
     def _commit(self) -> None:
-        """Write what is queued, settle the entries, then call the callbacks."""
-        with self._commit_lock:
+        """Write what is queued, settle the entries, then call the callbacks.
+
+        The caller has entered, and has left when this returns.
+        """
+        try:
             entries = self._take()
             if entries:
                 self._try(lambda: self._write(entries))
             for entry in entries:
                 entry.error = self._failure
                 entry.done = True
+        finally:
+            self._leave()
         for entry in entries:
             if entry.callback is not None:
                 _call(entry.callback, entry.error)
+
+    def _alone(self, step: Callable[[], None]) -> None:
+        """Do a step on the file while nobody else has it."""
+        self._enter()
+        try:
+            self._try(step)
+        finally:
+            self._leave()
 
     def _take(self) -> list[Entry]:
         with self._changed:
@@ -391,12 +417,14 @@ class Log:
             else:
                 entries = list(self._queue)
                 self._queue.clear()
+            was_full = self._queued_bytes > self._max_queue_bytes
             self._queued_bytes -= sum(len(entry.payload) for entry in entries)
-            self._changed.notify_all()
+            if was_full:
+                self._changed.notify_all()
         return entries
 
     def _try(self, step: Callable[[], None]) -> None:
-        """Do a step on the file; an error of it ends the log. The caller holds the commit lock."""
+        """Do a step on the file; an error of it ends the log. The caller has entered."""
         if self._failure is not None:
             return
         try:
@@ -471,10 +499,10 @@ class Log:
                     return
                 if not self._queue:
                     self._changed.wait(self._interval_s if self._mode == "interval" else None)
+            self._enter()
             self._commit()
             if self._mode == "interval" and time.monotonic() - last_sync >= self._interval_s:
-                with self._commit_lock:
-                    self._try(self._sync_file)
+                self._alone(self._sync_file)
                 last_sync = time.monotonic()
 
 

@@ -142,5 +142,10 @@ def test_joined_batches_hold_the_points_of_all() -> None:
 
 
 def test_an_empty_batch_is_taken() -> None:
-    intake, _ = intake_on()
+    intake, index = intake_on()
     assert len(intake.take(BatchBuilder().build()).block) == 0
+    nothing = batch_of(("cpu", "a", 0, {"f": 1.0})).take(np.array([False]))
+    assert len(intake.take(nothing).block) == 0
+    nothing.keys = []
+    assert len(intake.take(nothing).block) == 0
+    assert index.view().count == 0
