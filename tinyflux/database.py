@@ -22,7 +22,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec, TypeVar
 from tinyflux.access import Access, CsvAccess, Key, MemoryAccess, ScanAccess
 from tinyflux.changes import Change
 from tinyflux.columnar.base import ColumnarStorage, WriteResult
+from tinyflux.downsample import downsample
 from tinyflux.errors import FieldTypeConflict, StorageError
+from tinyflux.export import to_arrow, to_columns, to_pandas
 from tinyflux.index import Index
 from tinyflux.measurement import Measurement
 from tinyflux.point import Point
@@ -33,11 +35,12 @@ from tinyflux.times import now, to_utc
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
+    from datetime import datetime, timedelta
     from types import TracebackType
 
     from tinyflux.batch import PointBatch
     from tinyflux.changes import FieldsUpdate, MeasurementUpdate, TagsUpdate, TimeUpdate
+    from tinyflux.downsample import Calls
     from tinyflux.queries import Query
 
 __all__ = ["TinyFlux", "append_op", "read_op", "temp_storage_op", "write_op"]
@@ -486,6 +489,80 @@ class TinyFlux:
     def get_timestamps(self, measurement: str | None = None) -> list[datetime]:
         """Return all times in insertion order, in UTC; those of one measurement if it is given."""
         return self._access().timestamps(measurement)
+
+    # Beyond the TinyFlux API
+
+    @read_op
+    def aggregate(
+        self,
+        calls: Calls,
+        query: Query | None = None,
+        measurement: str | None = None,
+        *,
+        every: timedelta | None = None,
+        by: Iterable[str] = (),
+    ) -> list[Point]:
+        """Return functions of fields over windows of time, as Points; an extension.
+
+        The Points have the start of their window as time (1970 when there is one window), the
+        grouping tags, and the results as fields: they can be inserted again.
+
+        Usage:
+            >>> from datetime import datetime, timedelta, timezone
+            >>> from tinyflux import MemoryStorage, Point, TinyFlux
+            >>> db = TinyFlux(storage=MemoryStorage)
+            >>> noon = datetime(2024, 1, 1, 12, tzinfo=timezone.utc)
+            >>> for minute in range(90):
+            ...     at = noon + timedelta(minutes=minute)
+            ...     _ = db.insert(Point(time=at, tags={"city": "LA"}, fields={"t": minute}))
+            >>> hourly = db.aggregate(
+            ...     {"mean": ("mean", "t"), "p90": ("percentile", "t", 90)},
+            ...     every=timedelta(hours=1),
+            ...     by=["city"],
+            ... )
+            >>> [point.fields for point in hourly]
+            [{'mean': 29.5, 'p90': 53.0}, {'mean': 74.5, 'p90': 86.0}]
+
+        Args:
+            calls: Names of results to (function, field, arguments ...). The functions are those of
+                InfluxQL: count, sum, mean, min, max, first, last, median, percentile, ...
+            query: Only matching Points.
+            measurement: Only of this one; otherwise each gives Points of its own.
+            every: The length of a window; None is one window over everything.
+            by: Tag keys; Points of equal values form a group.
+
+        Raises:
+            ValueError: An unknown function, one that does not take the field, or no call.
+        """
+        checked = None if query is None else _checked(query)
+        return downsample(self._storage, self._access(), calls, checked, measurement, every, by)
+
+    @read_op
+    def to_pandas(self, query: Query | None = None, measurement: str | None = None) -> Any:
+        """Return Points as a pandas DataFrame; an extension.
+
+        Args:
+            query: Only matching Points; None is all.
+            measurement: Only of this one.
+
+        Returns:
+            Columns `time`, `measurement`, `tags.<key>` and `fields.<key>`, in insertion order.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        checked = None if query is None else _checked(query)
+        return to_pandas(to_columns(self._access(), checked, measurement))
+
+    @read_op
+    def to_arrow(self, query: Query | None = None, measurement: str | None = None) -> Any:
+        """Return Points as an Arrow table; an extension. See `to_pandas`.
+
+        Raises:
+            ImportError: pyarrow is not installed.
+        """
+        checked = None if query is None else _checked(query)
+        return to_arrow(to_columns(self._access(), checked, measurement))
 
     # Changing
 
