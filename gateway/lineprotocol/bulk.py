@@ -22,13 +22,18 @@ from __future__ import annotations
 
 import re
 import struct
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 import orjson
 
 from gateway.lineprotocol.line import BLANKS, LineRefusedError, read_head, read_line, unescape
 from tinyflux.batch import MAX_TIME_NS, FieldType, PointBatch, field_type_of
+
+try:
+    from gateway.lineprotocol._native import read_lines
+except ImportError:  # not compiled: everything is read here
+    read_lines = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,6 +42,7 @@ if TYPE_CHECKING:
 
 MAX_HEAD: Final = 16_000  # bytes; as for field sets, so that no key comes near MAX_KEY_LENGTH
 MAX_FIELD_SET: Final = 16_000
+MAX_FORMS: Final = 8  # of one head, that native.c tries
 ENTRY_OVERHEAD: Final = 300  # bytes that the interpreter needs beside the text of a cache entry
 
 STRING: Final = b"\x02"
@@ -81,23 +87,32 @@ class Template:
         kinds: The FieldType of each, a byte a field.
         layout: The same, for a batch.
         has_booleans: There is a boolean among them.
+        form: The same, for native.c: keys, kinds, and the size of each key as uint16.
     """
 
-    __slots__ = ("has_booleans", "keys", "kinds", "layout")
+    __slots__ = ("form", "has_booleans", "keys", "kinds", "layout")
 
     def __init__(self, layout: FieldLayout) -> None:
         self.keys = "".join(f"{key}=" for key, _ in layout).encode()
         self.kinds = bytes(kind for _, kind in layout)
         self.layout = layout
         self.has_booleans = FieldType.BOOLEAN in self.kinds
+        sizes = [len(key.encode()) + 1 for key, _ in layout]
+        self.form: Form = self, self.keys, self.kinds, struct.pack(f"={len(sizes)}H", *sizes)
+
+
+Form: TypeAlias = tuple[Template, bytes, bytes, bytes]
+Entry: TypeAlias = tuple[bytes, Template, tuple[Form, ...]]
 
 
 UNKNOWN: Final = Template(())  # no field set of this head was seen
 VARIED: Final = Template(())  # the field sets of this head differ: look at each
 
 
-class Heads(dict[bytes, tuple[bytes, Template]]):
-    """Raw heads, each behind a line feed, to their series key and the template to expect.
+class Heads(dict[bytes, Entry]):
+    """Raw heads, each behind a line feed, to their series key, the template to expect, and forms.
+
+    The forms are those of the last few templates, for native.c.
 
     Looking up a head that is not there reads and adds it, or raises Odd where it is bad.
     """
@@ -106,7 +121,7 @@ class Heads(dict[bytes, tuple[bytes, Template]]):
         super().__init__()
         self.size_bytes = 0
 
-    def __missing__(self, raw: bytes) -> tuple[bytes, Template]:
+    def __missing__(self, raw: bytes) -> Entry:
         head = raw[1:].replace(b"\\" + _ESCAPED_BLANK, b"\\ ")
         if raw[:1] != b"\n" or head[:1] in BLANKS or head[:1] == b"#" or len(head) > MAX_HEAD:
             raise Odd
@@ -118,9 +133,17 @@ class Heads(dict[bytes, tuple[bytes, Template]]):
             raise Odd from None
         if read.has_time_tag:
             raise Odd
-        entry = self[raw] = read.key, UNKNOWN
+        entry: Entry = read.key, UNKNOWN, ()
+        self[raw] = entry
         self.size_bytes += len(raw) + len(read.key) + ENTRY_OVERHEAD
         return entry
+
+    def expect(self, raw: bytes, template: Template, seen: Template) -> None:
+        """Note the template to expect for a head that is there, and the one that was seen."""
+        key, _, forms = self[raw]
+        if all(form is not seen.form for form in forms):
+            forms = (seen.form, *forms[: MAX_FORMS - 1])
+        self[raw] = key, template, forms
 
     def clear(self) -> None:
         """Forget everything."""
@@ -129,9 +152,14 @@ class Heads(dict[bytes, tuple[bytes, Template]]):
 
 
 class Bulk:
-    """Reads lines in bulk, and remembers heads and templates, bounded."""
+    """Reads lines in bulk, and remembers heads and templates, bounded.
 
-    def __init__(self, max_cache_bytes: int) -> None:
+    Attributes:
+        is_native: The compiled reader is there and wanted.
+    """
+
+    def __init__(self, max_cache_bytes: int, *, native: bool = True) -> None:
+        self.is_native = native and read_lines is not None
         self._heads = Heads()
         self._templates: dict[bytes, Template] = {}
         self._templates_bytes = 0
@@ -164,7 +192,7 @@ class Bulk:
             times = np.full(n_lines, default_ns, np.int64)
         else:
             raise Odd
-        keys, predicted = zip(*map(self._heads.__getitem__, heads), strict=True)
+        keys, predicted, _ = zip(*map(self._heads.__getitem__, heads), strict=True)
         templates = self._resolved(heads, field_sets, predicted)
         try:
             values = _values(templates, field_sets)
@@ -172,6 +200,24 @@ class Bulk:
             templates = self._observed(heads, field_sets, templates)
             values = _values(templates, field_sets)
         return _batch(keys, times, templates, values, strings)
+
+    def read_known(self, text: bytes, unit_ns: int, default_ns: int) -> tuple[PointBatch, int]:
+        """Return the points of the first lines, as far as they are like others before.
+
+        Only with the compiled reader (`is_native`). The second result is where the line begins
+        that has to be read otherwise, the length of the text if there is none.
+        """
+        end, keys, templates, strings, times, values = read_lines(
+            text, self._heads, unit_ns, default_ns
+        )
+        batch = _batch(
+            keys,
+            np.frombuffer(bytearray(times), np.int64),
+            templates,
+            np.frombuffer(bytearray(values), np.int64),
+            strings,
+        )
+        return batch, end
 
     def _forget(self) -> None:
         self._heads.clear()
@@ -189,8 +235,8 @@ class Bulk:
         for row, template in enumerate(predicted):
             if template is UNKNOWN or template is VARIED:
                 templates[row] = self._template(field_sets[row])
-                if template is UNKNOWN:
-                    self._expect(heads[row], templates[row])
+                expected = VARIED if template is VARIED else templates[row]
+                self._heads.expect(heads[row], expected, templates[row])
         return templates
 
     def _observed(
@@ -200,11 +246,8 @@ class Bulk:
         templates = list(map(self._template, field_sets))
         for head, template, wrong in zip(heads, templates, predicted, strict=True):
             if template is not wrong:
-                self._expect(head, VARIED)
+                self._heads.expect(head, VARIED, template)
         return templates
-
-    def _expect(self, head: bytes, template: Template) -> None:
-        self._heads[head] = self._heads[head][0], template
 
     def _template(self, field_set: bytes) -> Template:
         """Return the template of a field set that is not yet proven to be well formed."""
@@ -272,7 +315,7 @@ def _times(stamps: list[bytes], unit_ns: int) -> Int64s:
     except orjson.JSONDecodeError:
         raise Odd from None
     limit = MAX_TIME_NS // unit_ns
-    if min(numbers) < -limit or max(numbers) > limit:
+    if not numbers or min(numbers) < -limit or max(numbers) > limit:
         raise Odd
     return _integers(numbers) * unit_ns
 

@@ -111,8 +111,14 @@ class Parser:
     The memory is bounded and holds no part of a body. Use a parser from one thread at a time.
     """
 
-    def __init__(self, max_cache_bytes: int = 64 << 20) -> None:
-        self._bulk = Bulk(max_cache_bytes)
+    def __init__(self, max_cache_bytes: int = 64 << 20, *, native: bool = True) -> None:
+        """Make a parser.
+
+        Args:
+            max_cache_bytes: About how much it may remember.
+            native: Use the compiled reader if it is installed.
+        """
+        self._bulk = Bulk(max_cache_bytes, native=native)
 
     def parse(self, body: bytes, *, precision: str = "ns", now_ns: int) -> Parsed:
         """Return the points of a body.
@@ -148,6 +154,7 @@ class _Reading:
         self._bulk = bulk
         self._unit = unit
         self._default_ns = default_ns
+        self._first_row = 0  # of what the compiled reader left
         self._parts: list[tuple[Sequence[int], PointBatch]] = []
         self._builder = BatchBuilder()
         self._built_rows: list[int] = []
@@ -156,13 +163,26 @@ class _Reading:
 
     def read(self, body: bytes) -> None:
         """Read a body: all at once if possible, else in halves, at last line by line."""
-        if len(body) >= MIN_BULK_BYTES:
+        if self._bulk.is_native:
+            body = self._after_known_lines(body)
+        if len(body) >= MIN_BULK_BYTES or (self._bulk.is_native and body):
             batch = self._in_bulk(body.removesuffix(b"\n"))
             if batch is not None:
-                self._parts.append((range(len(batch)), batch))
+                self._parts.append((self._rows(range(len(batch))), batch))
                 return
         lines = [line.lstrip(BLANKS) for line in split_lines(body)]
         self._read_halves([line for line in lines if line and not line.startswith(b"#")])
+
+    def _after_known_lines(self, body: bytes) -> bytes:
+        """Read what the compiled reader knows, and return the rest."""
+        batch, end = self._bulk.read_known(body, self._unit, self._default_ns)
+        if len(batch):
+            self._parts.append((range(len(batch)), batch))
+            self._first_row = len(batch)
+        return body[end:]
+
+    def _rows(self, rows: range) -> range:
+        return range(rows.start + self._first_row, rows.stop + self._first_row)
 
     def _read_halves(self, lines: list[bytes]) -> None:
         retries = MAX_RETRIES
@@ -177,10 +197,10 @@ class _Reading:
                     middle = len(rows) // 2
                     pending += [rows[middle:], rows[:middle]]
                 else:
-                    self._parts.append((rows, batch))
+                    self._parts.append((self._rows(rows), batch))
             else:
                 for row in rows:
-                    self._read_exactly(row, lines[row])
+                    self._read_exactly(self._first_row + row, lines[row])
 
     def _in_bulk(self, text: bytes) -> PointBatch | None:
         try:

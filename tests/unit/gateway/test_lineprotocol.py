@@ -80,6 +80,12 @@ def test_missing_timestamps_are_now_truncated_to_the_precision(
     assert batch.times.tolist() == [expected] * n
 
 
+def test_blanks_behind_the_fields_are_no_timestamp() -> None:
+    line = b"m,t=" + b"a" * 200 + b" f=1 "
+    for n in (1, 2, 50):
+        assert parse(_many(line, n), now_ns=NOW_NS).batch.times.tolist() == [NOW_NS] * n
+
+
 def test_unknown_precision_is_refused() -> None:
     with pytest.raises(ValueError, match='invalid precision "x"'):
         unit_ns("x")

@@ -1,0 +1,366 @@
+/* Many like lines at once, compiled: the usual line at memory speed, nothing else.
+ *
+ * Known are heads (series) and the forms of field set each had before; what they are was proven in Python
+ * (bulk.py), which registers them. A line is read if its head is known, its field keys are those of a form of
+ * that head, and its values are plain. At the first line that is otherwise, reading stops, and Python reads
+ * from there. So there is no error here, and no rule of line protocol that bulk.py does not have.
+ *
+ * Optional: without a compiler, or on another interpreter, bulk.py reads everything.
+ */
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <float.h>
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+enum kind { KIND_FLOAT = 1, KIND_INTEGER = 2, KIND_STRING = 3, KIND_BOOLEAN = 4 }; /* FieldType */
+
+enum { MAX_NUMBER = 400 }; /* bytes of a number that are copied for the exact conversion */
+
+/* An int64 array that grows. */
+typedef struct {
+    int64_t *items;
+    Py_ssize_t size, capacity;
+} Slots;
+
+static int
+reserve(Slots *slots, Py_ssize_t more)
+{
+    if (slots->size + more <= slots->capacity)
+        return 0;
+    Py_ssize_t capacity = 2 * slots->capacity + more + 256;
+    int64_t *items = PyMem_Realloc(slots->items, (size_t)capacity * sizeof(int64_t));
+    if (items == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    slots->items = items;
+    slots->capacity = capacity;
+    return 0;
+}
+
+static int
+is_digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
+
+/* Return whether a value may end at p: at a comma, a blank, a line feed or the end of the text. */
+static int
+is_end(const char *p, const char *end)
+{
+    return p == end || *p == ',' || *p == ' ' || *p == '\n';
+}
+
+/* Powers of ten that a double holds exactly. */
+static const double POWERS[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
+                                1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
+
+/* The readers below return the end of the value, or NULL where it is not plain. */
+
+static const char *
+read_float(const char *p, const char *end, int64_t *slot)
+{
+    const char *start = p;
+    uint64_t mantissa = 0;
+    int digits = 0, fraction = 0, exponent = 0;
+    int negative = p < end && *p == '-';
+    p += negative;
+    for (; p < end && is_digit(*p); p++, digits++)
+        mantissa = mantissa * 10 + (uint64_t)(*p - '0');
+    if (p < end && *p == '.')
+        for (p++; p < end && is_digit(*p); p++, digits++, fraction++)
+            mantissa = mantissa * 10 + (uint64_t)(*p - '0');
+    if (digits == 0)
+        return NULL;
+    int is_plain = digits <= 19;
+    if (p < end && (*p == 'e' || *p == 'E')) {
+        int minus = 0;
+        p++;
+        if (p < end && (*p == '+' || *p == '-'))
+            minus = *p++ == '-';
+        if (p == end || !is_digit(*p))
+            return NULL;
+        for (; p < end && is_digit(*p); p++)
+            if (exponent < 10000)
+                exponent = exponent * 10 + (*p - '0');
+        exponent = minus ? -exponent : exponent;
+    }
+    if (!is_end(p, end))
+        return NULL;
+    exponent -= fraction;
+    double value;
+    /* Clinger's fast path: both operands are exact, so one operation rounds once. */
+    if (FLT_EVAL_METHOD == 0 && is_plain && mantissa <= (1ULL << 53) && exponent >= -22 && exponent <= 22) {
+        value = (double)mantissa;
+        value = exponent < 0 ? value / POWERS[-exponent] : value * POWERS[exponent];
+        value = negative ? -value : value;
+    } else {
+        char text[MAX_NUMBER + 1];
+        size_t size = (size_t)(p - start);
+        if (size > MAX_NUMBER)
+            return NULL;
+        memcpy(text, start, size);
+        text[size] = 0;
+        char *stop;
+        value = PyOS_string_to_double(text, &stop, NULL);
+        if (PyErr_Occurred())
+            PyErr_Clear();
+        if (stop != text + size || !isfinite(value))
+            return NULL;
+    }
+    memcpy(slot, &value, sizeof value);
+    return p;
+}
+
+/* Read -?digits, at most 19 of them, within int64. */
+static const char *
+read_digits(const char *p, const char *end, int64_t *slot)
+{
+    uint64_t value = 0;
+    int negative = p < end && *p == '-';
+    p += negative;
+    const char *first = p;
+    for (; p < end && is_digit(*p) && p - first < 19; p++)
+        value = value * 10 + (uint64_t)(*p - '0'); /* 19 digits fit uint64 */
+    if (p == first || (p < end && is_digit(*p)) || value > (uint64_t)INT64_MAX + (uint64_t)negative)
+        return NULL;
+    *slot = (int64_t)(negative ? 0 - value : value);
+    return p;
+}
+
+static const char *
+read_integer(const char *p, const char *end, int64_t *slot)
+{
+    p = read_digits(p, end, slot);
+    if (p == NULL || p == end || *p != 'i' || !is_end(p + 1, end))
+        return NULL;
+    return p + 1;
+}
+
+static const char *
+read_string(const char *p, const char *end, int64_t *slot, PyObject *strings)
+{
+    if (p == end || *p != '"')
+        return NULL;
+    const char *first = ++p;
+    while (p < end && *p != '"' && *p != '\\')
+        p++;
+    if (p == end || *p != '"' || !is_end(p + 1, end))
+        return NULL;
+    PyObject *text = PyUnicode_DecodeUTF8(first, p - first, NULL);
+    if (text == NULL) { /* not UTF-8; or no memory, which will show again */
+        PyErr_Clear();
+        return NULL;
+    }
+    *slot = PyList_GET_SIZE(strings);
+    int failed = PyList_Append(strings, text);
+    Py_DECREF(text);
+    if (failed) {
+        PyErr_Clear();
+        return NULL;
+    }
+    return p + 1;
+}
+
+static const char *
+read_boolean(const char *p, const char *end, int64_t *slot)
+{
+    static const char *const WORDS[] = {"t", "T", "true", "True", "TRUE", "f", "F", "false", "False", "FALSE"};
+    for (int i = 0; i < 10; i++) {
+        size_t size = strlen(WORDS[i]);
+        if ((size_t)(end - p) >= size && memcmp(p, WORDS[i], size) == 0 && is_end(p + size, end)) {
+            *slot = i < 5;
+            return p + size;
+        }
+    }
+    return NULL;
+}
+
+static const char *
+read_value(const char *p, const char *end, int kind, int64_t *slot, PyObject *strings)
+{
+    switch (kind) {
+    case KIND_FLOAT:
+        return read_float(p, end, slot);
+    case KIND_INTEGER:
+        return read_integer(p, end, slot);
+    case KIND_STRING:
+        return read_string(p, end, slot, strings);
+    case KIND_BOOLEAN:
+        return read_boolean(p, end, slot);
+    default:
+        return NULL;
+    }
+}
+
+/* Read a field set of one form: (template, keys, kinds, sizes of the keys as uint16). */
+static const char *
+read_fields(const char *p, const char *end, PyObject *form, Slots *slots, PyObject *strings)
+{
+    const char *key = PyBytes_AS_STRING(PyTuple_GET_ITEM(form, 1));
+    PyObject *kinds = PyTuple_GET_ITEM(form, 2);
+    const char *sizes = PyBytes_AS_STRING(PyTuple_GET_ITEM(form, 3));
+    Py_ssize_t n = PyBytes_GET_SIZE(kinds);
+    for (Py_ssize_t i = 0; i < n; i++) {
+        uint16_t size;
+        memcpy(&size, sizes + 2 * i, sizeof size);
+        if (i > 0) {
+            if (p == end || *p != ',')
+                return NULL;
+            p++;
+        }
+        if (end - p < size || memcmp(p, key, size) != 0)
+            return NULL;
+        key += size;
+        p = read_value(p + size, end, PyBytes_AS_STRING(kinds)[i], &slots->items[slots->size + i], strings);
+        if (p == NULL)
+            return NULL;
+    }
+    if (p < end && *p == ',')
+        return NULL;
+    slots->size += n;
+    return p;
+}
+
+/* Forget what a form that did not fit put into the list. */
+static int
+drop_strings(PyObject *strings, Py_ssize_t n)
+{
+    Py_ssize_t size = PyList_GET_SIZE(strings);
+    return size == n ? 0 : PyList_SetSlice(strings, n, size, NULL);
+}
+
+/* Return the end of the head: the first blank without a backslash before it. */
+static const char *
+head_end(const char *p, const char *end)
+{
+    for (const char *at = p; (at = memchr(at, ' ', (size_t)(end - at))) != NULL; at++)
+        if (at == p || at[-1] != '\\')
+            return at;
+    return NULL;
+}
+
+/* Return the entry of a head, borrowed; NULL if it is unknown. Their heads begin with a line feed, and \x01 stands for
+ * escaped blanks. */
+static PyObject *
+find_entry(const char *p, const char *stop, PyObject *heads)
+{
+    Py_ssize_t size = stop - p;
+    PyObject *raw = PyBytes_FromStringAndSize(NULL, size + 1);
+    if (raw == NULL)
+        return NULL;
+    char *text = PyBytes_AS_STRING(raw);
+    text[0] = '\n';
+    memcpy(text + 1, p, (size_t)size);
+    if (memchr(text, '\\', (size_t)size + 1) != NULL)
+        for (Py_ssize_t i = 1; i < size; i++) {
+            if (text[i] == '\\' && text[i + 1] == ' ')
+                text[i + 1] = 1;
+            else if (text[i] == '\\' && text[i + 1] == 1) {
+                Py_DECREF(raw);
+                return NULL;
+            }
+        }
+    PyObject *entry = PyDict_GetItemWithError(heads, raw);
+    Py_DECREF(raw);
+    return entry;
+}
+
+typedef struct {
+    PyObject *keys, *templates, *strings; /* lists */
+    Slots times, values;
+} Result;
+
+/* Read one line; return its end (the line feed or the end of the text), or NULL if it is not plain. */
+static const char *
+read_line(const char *p, const char *end, PyObject *heads, int64_t unit, int64_t default_ns, Result *result)
+{
+    const char *stop = head_end(p, end);
+    PyObject *entry = stop == NULL ? NULL : find_entry(p, stop, heads);
+    if (entry == NULL)
+        return NULL;
+    PyObject *forms = PyTuple_GET_ITEM(entry, 2);
+    Py_ssize_t n_strings = PyList_GET_SIZE(result->strings);
+    Py_ssize_t n_values = result->values.size;
+    const char *found = NULL;
+    PyObject *form = NULL;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(forms) && found == NULL; i++) {
+        form = PyTuple_GET_ITEM(forms, i);
+        if (drop_strings(result->strings, n_strings) < 0 ||
+            reserve(&result->values, PyBytes_GET_SIZE(PyTuple_GET_ITEM(form, 2))) < 0)
+            return NULL;
+        found = read_fields(stop + 1, end, form, &result->values, result->strings);
+    }
+    int64_t time = default_ns;
+    if (found != NULL && found < end && *found == ' ') {
+        int64_t limit = (INT64_MAX - 1) / unit; /* influxd: MaxNanoTime */
+        found = read_digits(found + 1, end, &time);
+        if (found != NULL && (time < -limit || time > limit || (found < end && *found != '\n')))
+            found = NULL;
+        time = found == NULL ? 0 : time * unit;
+    }
+    if (found == NULL) {
+        result->values.size = n_values;
+        drop_strings(result->strings, n_strings);
+        return NULL;
+    }
+    if (reserve(&result->times, 1) < 0 || PyList_Append(result->keys, PyTuple_GET_ITEM(entry, 0)) < 0 ||
+        PyList_Append(result->templates, PyTuple_GET_ITEM(form, 0)) < 0)
+        return NULL;
+    result->times.items[result->times.size++] = time;
+    return found;
+}
+
+static PyObject *
+read_lines(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    PyObject *text, *heads;
+    long long unit, default_ns;
+    if (!PyArg_ParseTuple(args, "SO!LL", &text, &PyDict_Type, &heads, &unit, &default_ns))
+        return NULL;
+    if (unit <= 0) {
+        PyErr_SetString(PyExc_ValueError, "unit_ns must be positive");
+        return NULL;
+    }
+    Result result = {PyList_New(0), PyList_New(0), PyList_New(0), {NULL, 0, 0}, {NULL, 0, 0}};
+    const char *start = PyBytes_AS_STRING(text), *end = start + PyBytes_GET_SIZE(text), *p = start;
+    PyObject *answer = NULL;
+    if (result.keys != NULL && result.templates != NULL && result.strings != NULL &&
+        reserve(&result.times, 1) == 0 && reserve(&result.values, 1) == 0) {
+        while (p < end) {
+            const char *stop = read_line(p, end, heads, unit, default_ns, &result);
+            if (stop == NULL)
+                break;
+            p = stop < end ? stop + 1 : stop;
+        }
+        if (!PyErr_Occurred())
+            answer = Py_BuildValue("nOOOy#y#", (Py_ssize_t)(p - start), result.keys, result.templates, result.strings,
+                                   (const char *)result.times.items, result.times.size * (Py_ssize_t)sizeof(int64_t),
+                                   (const char *)result.values.items,
+                                   result.values.size * (Py_ssize_t)sizeof(int64_t));
+    }
+    Py_XDECREF(result.keys);
+    Py_XDECREF(result.templates);
+    Py_XDECREF(result.strings);
+    PyMem_Free(result.times.items);
+    PyMem_Free(result.values.items);
+    return answer;
+}
+
+static PyMethodDef methods[] = {
+    {"read_lines", read_lines, METH_VARARGS,
+     "read_lines(text, heads, unit_ns, default_ns) -> (end, keys, templates, strings, times, values)"},
+    {NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_native", NULL, -1, methods, NULL, NULL, NULL, NULL};
+
+PyMODINIT_FUNC
+PyInit__native(void)
+{
+    return PyModule_Create(&module);
+}
