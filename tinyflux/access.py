@@ -326,6 +326,15 @@ class CsvAccess(_IndexAccess):
     def _points_at(self, rows: Int64s | slice) -> Sequence[Point]:
         return self._columns.points(rows)
 
+    def _rewrite(self, changes: dict[int, Any]) -> None:
+        n_rows = len(self._columns)
+        if len(changes) == n_rows and all(item is _GONE for item in changes.values()):
+            self._storage.reset()
+            return
+        rows = {row: None if item is _GONE else item for row, item in changes.items()}
+        if not self._storage._rewrite_rows(rows, n_rows):
+            super()._rewrite(changes)
+
     def _reread(self, points: list[Point]) -> list[Point]:
         return [Point()._deserialize_from_list(point._serialize_to_list()) for point in points]
 

@@ -17,6 +17,7 @@ import shutil
 import tempfile
 import warnings
 from abc import ABC, abstractmethod
+from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from tinyflux.csvfile import (
     CsvRow,
     lacks_line_end,
     open_window,
+    raw_rows,
     set_aside,
     sound_items,
     sound_rows,
@@ -32,7 +34,7 @@ from tinyflux.csvfile import (
 from tinyflux.point import Point, time_from_cell
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
 __all__ = ["CSVStorage", "MemoryStorage", "Storage", "create_file"]
@@ -399,6 +401,35 @@ class CSVStorage(Storage):
 
     def _init_temp_storage(self) -> None:
         self._cleanup_temp_storage()  # the file itself is made when the first row comes
+
+    def _rewrite_rows(self, changes: Mapping[int, Sequence[str] | None], n_rows: int) -> bool:
+        """Put other rows in the place of some, or none, and copy the text between them.
+
+        Args:
+            changes: Positions to new rows; None removes.
+            n_rows: How many rows there are.
+
+        Returns:
+            False when the file holds other rows than that (damaged ones); nothing is done then.
+        """
+        rows = raw_rows(self._window(), self._line_end, **self._dialect)
+        temp = self._temp_handle()
+        writer = csv.writer(temp, **self._dialect)
+        done = 0
+        for position in sorted(changes):
+            temp.writelines(islice(rows, position - done))
+            done = position + (next(rows, None) is not None)
+            new = changes[position]
+            if new is not None:
+                writer.writerow(new)
+        while batch := list(islice(rows, 1000)):
+            temp.writelines(batch)
+            done += len(batch)
+        if done == n_rows:
+            self._swap_temp_with_primary()
+        else:
+            self._cleanup_temp_storage()
+        return done == n_rows
 
     def _temp_handle(self) -> IO[str]:
         if self._temp is None:
