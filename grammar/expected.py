@@ -41,8 +41,8 @@ _TABLE: tuple[tuple[str, str], ...] = (
     ("$END", ";"),
     ("END", "END"),
     ("RPAR", ")"),
-    ("ADD FROM", "FROM"),
-    ("ADD INTO", "INTO"),
+    ("AS FROM", "FROM"),
+    ("AS INTO", "INTO"),
     # Choices.
     ("KEY VALUES", "KEY, KEYS, VALUES"),
     ("KEY KEYS", "KEY, KEYS"),

@@ -147,7 +147,7 @@ class Scanner:
             ):  # they hold names together: nothing may stand before them
                 token.type = ILLEGAL
             elif self._last == "DOUBLECOLON":
-                token = Token(ILLEGAL, self._text[before], before)
+                token = Token(ILLEGAL, self._text[before:start], before)
         self._last = token.type
         self._is_word = kind == "IDENT" and not self._text.startswith('"', start)
         return token

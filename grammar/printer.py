@@ -432,7 +432,8 @@ def _fill(node: ast.Select) -> str:
     if node.fill is not ast.Fill.NUMBER:
         return f"fill({node.fill})"
     value = node.fill_value
-    return f"fill({int(value) if value == int(value) else _decimal(value)})"
+    is_whole = value == int(value) and abs(value) < 2**63
+    return f"fill({int(value) if is_whole else _decimal(value)})"
 
 
 def _order_by(is_ordered: bool, descending: bool) -> str:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import pytest
+import pytest
 
 _HERE = Path(__file__).parent
 _SYMBOLS = str.maketrans({"⏎": "\n", "␍": "\r", "⇥": "\t", "␀": "\x00"})
@@ -37,3 +35,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             cases = _statements(name)
             ids = [statement[:60] for statement, *_ in cases]
             metafunc.parametrize(argument, cases, ids=ids)
+
+
+@pytest.fixture
+def all_broken() -> list[list[str]]:
+    """Every statement of errors.txt with its error."""
+    return _statements(_TEXTS["broken"])
