@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+
 from tests.crash.crashfs import Crash, CrashFS
 from tests.crash.test_power_cut import POINTS_A_BATCH, STEPS, STORE, batch, state
 from tinyflux.columnar.parquet import ParquetStorage
@@ -72,7 +73,7 @@ def run_until_crash(files: CrashFS) -> list[State]:
     return possible
 
 
-@pytest.mark.parametrize("stride", [11, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("stride", [29, pytest.param(1, marks=pytest.mark.slow)])
 def test_after_a_power_cut_at_any_operation_the_acknowledged_state_is_recovered(
     stride: int,
 ) -> None:
