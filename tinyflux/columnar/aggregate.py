@@ -262,7 +262,7 @@ class _Column:
 
     def _select(self, kernel: Select, rows: _Rows, values: Values) -> _Piece:
         runs = rows.runs
-        chosen = kernel.pick_ascending(values, rows.times, runs.starts, self._late)
+        chosen = kernel.pick_ascending(values, rows.times, runs.starts, runs.lengths, self._late)
         series = rows.frame.series.ids[runs.series]
         if rows.order is not None and rows.cells is not None:
             chosen, series = chosen[rows.order], series[rows.order]
@@ -419,14 +419,15 @@ def _table(columns: list[_Column], groups: _Groups, request: AggregateRequest) -
             f"the answer has {len(used) * width} cells (groups x windows), the limit is"
             f" {request.max_cells}"
         )
-    first = np.full(len(used), low + width)
-    for done in present:
-        np.minimum.at(first, ranks[done.groups], done.numbers)
     shape = (len(used), width)
-    places = [
-        None if done is None else ranks[done.groups] * width + (done.numbers - low)
-        for done in finished
-    ]
+    first = np.full(len(used), low + width)
+    by_cells: dict[int, Int64s] = {}  # columns without gaps share their cells: work them out once
+    for done in present:
+        if id(done.groups) not in by_cells:
+            rows = ranks[done.groups]
+            np.minimum.at(first, rows, done.numbers)
+            by_cells[id(done.groups)] = rows * width + (done.numbers - low)
+    places = [None if done is None else by_cells[id(done.groups)] for done in finished]
     answers = [
         _dense(column, done, at, shape)
         for column, done, at in zip(columns, finished, places, strict=True)
