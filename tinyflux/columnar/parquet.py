@@ -6,8 +6,9 @@
     flush                           memtable -> segments -> manifest; then old log files go
 
 One lock orders the writers; whoever holds it is "the writer" that the parts speak of. Readers take
-a snapshot, without the lock. Waiting for the disk happens outside the lock, so that writers share
-one sync. A point can be read before it is durable; it is acknowledged only then.
+a snapshot, without that lock; a second one, `_visible`, is held while a change of several steps is
+applied, so that no snapshot has half of it. Waiting for the disk happens outside the locks, so that
+writers share one sync. A point can be read before it is durable; it is acknowledged only then.
 
 With no path the store lives in memory, without a log.
 """
@@ -38,22 +39,18 @@ from tinyflux.columnar.rewrite import plan_rewrite
 from tinyflux.columnar.segments import Segments
 from tinyflux.columnar.series import SeriesIndex
 from tinyflux.columnar.shard import DEFAULT_SHARD_DURATION_NS, SegmentLayer
-from tinyflux.columnar.snapshot import Snapshot
+from tinyflux.columnar.snapshot import LiveReader, Snapshot
 from tinyflux.columnar.wal import SYNC_MODES, Kind, Log
 from tinyflux.errors import QueryError, StorageClosed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
-    from tinyflux.batch import FieldType, Int64s, PointBatch
+    from tinyflux.batch import Int64s, PointBatch
     from tinyflux.columnar.base import (
-        AggregateRequest,
-        AggregateTable,
         Frame,
-        Query,
         Replacement,
         ScanRequest,
-        SeriesSet,
     )
     from tinyflux.columnar.files import FileSystem, Lock
     from tinyflux.columnar.wal import Entry, SyncMode
@@ -77,7 +74,7 @@ class _Layers(NamedTuple):
     memtable: Memtable
 
 
-class ParquetStorage(ItemStorage):
+class ParquetStorage(LiveReader, ItemStorage):
     """A columnar storage in a directory, or in memory.
 
     Usage:
@@ -122,6 +119,7 @@ class ParquetStorage(ItemStorage):
         self.overwrite = overwrite
         self.path = None if path is None else Path(path)
         self._lock = threading.RLock()
+        self._visible = threading.Lock()
         self._closed = False
         self._index = SeriesIndex()
         self._intake = Intake(self._index, overwrite=overwrite)
@@ -172,18 +170,18 @@ class ParquetStorage(ItemStorage):
             recovery = Recovery(directory, self._files, first)
             for change in recovery.changes():
                 self._redo(change)
+            self._recovered = recovery.n_frames, recovery.n_damaged
+            self._log = Log(
+                directory,
+                self._files,
+                recovery.next_number,
+                sync=sync,
+                max_file_bytes=log_file_bytes,
+            )
+            self._log.drop_before(first)
         except BaseException:
             self._directory_lock.release()
             raise
-        self._recovered = recovery.n_frames, recovery.n_damaged
-        self._log = Log(
-            directory,
-            self._files,
-            recovery.next_number,
-            sync=sync,
-            max_file_bytes=log_file_bytes,
-        )
-        self._log.drop_before(first)
         self._flush_when_due()
 
     def _redo(self, change: Change) -> None:
@@ -394,7 +392,8 @@ class ParquetStorage(ItemStorage):
                 ids, np.full(len(ids), request.start_ns), np.full(len(ids), request.end_ns)
             )
             entry = self._append_log(Kind.DELETE, encode_ranges(deletion.ranges(self._index)))
-            self._forget_empty(self._delete_rows(deletion))
+            with self._visible:
+                self._forget_empty(self._delete_rows(deletion))
         self._wait(entry)
         return len(ids)
 
@@ -435,9 +434,10 @@ class ParquetStorage(ItemStorage):
         payload = encode_rewrite(deletion.ranges(self._index), batch)
         accepted = self._intake.take(batch, strict=True)
         entry = self._append_log(Kind.REWRITE, payload)
-        touched = self._delete_rows(deletion)
-        self._layers.memtable.append(accepted.block)
-        self._forget_empty(touched)
+        with self._visible:
+            touched = self._delete_rows(deletion)
+            self._layers.memtable.append(accepted.block)
+            self._forget_empty(touched)
         return entry
 
     def drop_measurement(self, measurement: str) -> bool:
@@ -447,7 +447,8 @@ class ParquetStorage(ItemStorage):
             if measurement not in self._index.view().measurements():
                 return False
             entry = self._append_log(Kind.DROP_MEASUREMENT, measurement.encode())
-            self._drop(measurement)
+            with self._visible:
+                self._drop(measurement)
         self._wait(entry)
         return True
 
@@ -474,7 +475,7 @@ class ParquetStorage(ItemStorage):
 
     def _forget_empty(self, numbers: Sequence[int]) -> None:
         """Take series without a row out of the index."""
-        snapshot = self.snapshot()
+        snapshot = self._snapshot()
         for number in numbers:
             name = self._index.measurement(number).name
             ids = snapshot.series(name).ids
@@ -490,43 +491,14 @@ class ParquetStorage(ItemStorage):
     def snapshot(self) -> Snapshot:
         """Return the state of now; later writes do not show in it."""
         self._check_open()
+        with self._visible:
+            return self._snapshot()
+
+    def _snapshot(self) -> Snapshot:
         segments, frozen, memtable = self._layers
         # The rows first, then the index: it may know more series and fields than there are rows.
         views = [table.view() for table in (*frozen, memtable)]
         return Snapshot(self._index.view(), (segments, *views), overwrite=self.overwrite)
-
-    def __len__(self) -> int:
-        """Return the number of points. A scan of times where points may have merged."""
-        snapshot = self.snapshot()
-        return sum(map(snapshot.count, snapshot.measurements()))
-
-    def measurements(self) -> list[str]:
-        """Return the names of all measurements, sorted."""
-        return self.snapshot().measurements()
-
-    def field_keys(self, measurement: str) -> dict[str, FieldType]:
-        """Return the fields of a measurement with their types, sorted by key."""
-        return self.snapshot().field_keys(measurement)
-
-    def tag_keys(self, measurement: str) -> list[str]:
-        """Return the tag keys of a measurement, sorted."""
-        return self.snapshot().tag_keys(measurement)
-
-    def series(self, measurement: str, query: Query | None = None) -> SeriesSet:
-        """Return the series that can match the query."""
-        return self.snapshot().series(measurement, query)
-
-    def series_count(self) -> int:
-        """Return the number of series."""
-        return self.snapshot().series_count()
-
-    def scan(self, request: ScanRequest) -> Iterator[Frame]:
-        """Yield the matching rows of now, in frames of bounded size."""
-        return self.snapshot().scan(request)
-
-    def aggregate(self, request: AggregateRequest) -> AggregateTable:
-        """Return functions of the matching rows of now per group and window."""
-        return self.snapshot().aggregate(request)
 
     # Watching
 

@@ -7,6 +7,7 @@ index.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -124,3 +125,44 @@ class Snapshot(Reader):
         """Return functions of the matching rows per group and window."""
         names = dict.fromkeys([*(call.field for call in request.calls), *request.aux])
         return aggregate_frames(self.scan(replace(request.scan, fields=tuple(names))), request)
+
+
+class LiveReader(Reader):
+    """A reader that takes a snapshot for every question."""
+
+    @abstractmethod
+    def snapshot(self) -> Snapshot:
+        """Return the state of now; later writes do not show in it."""
+
+    def __len__(self) -> int:
+        """Return the number of points. A scan of times where points may have merged."""
+        snapshot = self.snapshot()
+        return sum(map(snapshot.count, snapshot.measurements()))
+
+    def measurements(self) -> list[str]:
+        """Return the names of all measurements, sorted."""
+        return self.snapshot().measurements()
+
+    def field_keys(self, measurement: str) -> dict[str, FieldType]:
+        """Return the fields of a measurement with their types, sorted by key."""
+        return self.snapshot().field_keys(measurement)
+
+    def tag_keys(self, measurement: str) -> list[str]:
+        """Return the tag keys of a measurement, sorted."""
+        return self.snapshot().tag_keys(measurement)
+
+    def series(self, measurement: str, query: Query | None = None) -> SeriesSet:
+        """Return the series that can match the query."""
+        return self.snapshot().series(measurement, query)
+
+    def series_count(self) -> int:
+        """Return the number of series."""
+        return self.snapshot().series_count()
+
+    def scan(self, request: ScanRequest) -> Iterator[Frame]:
+        """Yield the matching rows of now, in frames of bounded size."""
+        return self.snapshot().scan(request)
+
+    def aggregate(self, request: AggregateRequest) -> AggregateTable:
+        """Return functions of the matching rows of now per group and window."""
+        return self.snapshot().aggregate(request)

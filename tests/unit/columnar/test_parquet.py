@@ -200,6 +200,30 @@ def test_a_rewrite_that_raises_or_conflicts_changes_nothing(tmp_path: Path) -> N
     store.close()
 
 
+def test_readers_see_a_rewrite_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = ParquetStorage()
+    store.append_batch(batch_of(("a", 1, {"v": 1}), ("a", 2, {"v": 2})))
+    found: list[list[int]] = []
+    reader = threading.Thread(target=lambda: found.append(values(store)))
+    memtable = store._layers.memtable
+    append = memtable.append
+
+    def read_between(block: Any) -> None:
+        reader.start()
+        reader.join(0.2)  # it must not get ahead of the new points
+        append(block)
+
+    monkeypatch.setattr(memtable, "append", read_between)
+
+    def change(frame: Frame) -> Replacement:
+        new = batch_of(("a", 3, {"v": 3}), ("b", 4, {"v": 4}))
+        return Replacement(np.ones(len(frame), np.bool_), new)
+
+    store.rewrite([ScanRequest("cpu")], change)
+    reader.join(60)
+    assert found == [[3, 4]]
+
+
 def test_an_aggregate_reads_the_rows_of_a_scan() -> None:
     store = ParquetStorage()
     store.append_batch(batch_of(*[("ab"[i % 2], i, {"v": i}) for i in range(10)]))
