@@ -12,7 +12,7 @@ from tests.conformance.random_queries import Statements, deletes, lines, overwri
 from tests.conformance.replay import difference
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from tests.conformance.replay import Client
 
@@ -40,17 +40,25 @@ def _differences(clients: tuple[Client, Client], statements: Statements) -> list
     return found
 
 
+@pytest.fixture
+def clients(client: Client, influxd: Client) -> Iterator[tuple[Client, Client]]:
+    """Give our server and influxd with an empty database, dropped afterwards."""
+    for server in (client, influxd):
+        server.execute(f"DROP DATABASE {DATABASE}")
+        server.execute(f"CREATE DATABASE {DATABASE}")
+    yield client, influxd
+    for server in (client, influxd):
+        server.execute(f"DROP DATABASE {DATABASE}")
+
+
 @pytest.mark.e2e
 @pytest.mark.influxd
 @pytest.mark.parametrize("seed", range(4))
 def test_random_select_is_answered_as_influxd_does(
-    seed: int, client: Client, influxd: Client
+    seed: int, clients: tuple[Client, Client]
 ) -> None:
     rng = random.Random(seed)
-    clients, statements, written = (client, influxd), Statements(rng), lines(rng)
-    for server in clients:
-        server.execute(f"DROP DATABASE {DATABASE}")
-        server.execute(f"CREATE DATABASE {DATABASE}")
+    statements, written = Statements(rng), lines(rng)
     _write(clients, written)
     found = _differences(clients, statements)
     _write(clients, overwriting(rng, written))
@@ -59,5 +67,4 @@ def test_random_select_is_answered_as_influxd_does(
         for server in clients:
             assert "error" not in server.send(_query(text)).body
     found += _differences(clients, statements)
-    client.execute(f"DROP DATABASE {DATABASE}")
     assert not found, f"{len(found)} of {3 * STATEMENTS} differ\n" + "\n".join(found[:20])
