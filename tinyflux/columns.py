@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from tinyflux.batch import Bools, Float64s, Int32s, Int64s
 
 _ROWS_AT_ONCE: Final = 4096
+_NO_SPLIT: Final = 1  # no row has its fields there
 _INTEGER_CELL: Final = re.compile(r"^-?[0-9]+$", re.MULTILINE)
 _SEPARATORS: Final = [4, 7, 10, 13, 16]
 _SEPARATOR_LETTERS: Final = np.array([ord(letter) for letter in "--T::"])
@@ -136,6 +137,7 @@ class PointColumns:
         self._shape_ids: dict[object, int] = {}
         self._splits: dict[tuple[str, ...], int] = {}
         self._counts: Int64s = np.zeros(0, np.int64)
+        self._widths: Int64s = np.zeros(0, np.int64)
         self._order: Int64s | None = None
         self.ascending = True
 
@@ -188,16 +190,12 @@ class PointColumns:
 
     def extend(self, points: Sequence[Point]) -> None:
         """Append points. About a microsecond each."""
-        shape_rows: list[int] = []
         values: list[Any] = []
-        starts: list[int] = []
-        first = len(self.values)
-        for point in points:
-            starts.append(first + len(values))
-            shape_rows.append(
-                self._add_fields(point._measurement, point._tags, point._fields, values)
-            )
-        self._extend(_us_of(points), shape_rows, starts, np.array(values, np.float64))
+        shape_rows = [
+            self._add_fields(point._measurement, point._tags, point._fields, values)
+            for point in points
+        ]
+        self._extend(_us_of(points), shape_rows, np.array(values, np.float64))
 
     def extend_rows(self, rows: Iterable[Sequence[str]]) -> None:
         """Append points in their row form (see `Point._serialize_to_list`).
@@ -216,39 +214,36 @@ class PointColumns:
 
     def _extend_rows(self, rows: list[Sequence[str]]) -> None:
         shape_rows: list[int] = []
-        starts: list[int] = []
         cells: list[str] = []
-        first = len(self.values)
+        splits, numbers = self._splits, self._shape_ids
         for row in rows:
-            shape, split = self._row_shape(row)
-            shape_rows.append(shape)
-            starts.append(first + len(cells))
-            cells += row[split + 1 :: 2]
-        values = None if -1 in shape_rows else _floats_from_cells(cells)
+            keys = tuple(row[2::2])
+            at = splits.get(keys) or self._split(keys, row)
+            if at == _NO_SPLIT:
+                break
+            number = numbers.get((keys, *row[1:at]))
+            shape_rows.append(self._row_shape(keys, row, at) if number is None else number)
+            cells += row[at + 1 :: 2]
+        values = _floats_from_cells(cells) if len(shape_rows) == len(rows) else None
         if values is None:
             self.extend([Point()._deserialize_from_list(row) for row in rows])
         else:
-            self._extend(_us_from_cells([row[0] for row in rows]), shape_rows, starts, values)
+            self._extend(_us_from_cells([row[0] for row in rows]), shape_rows, values)
 
-    def _row_shape(self, row: Sequence[str]) -> tuple[int, int]:
-        """Return the shape of a row as if all its values were floats, and where they begin."""
-        keys = tuple(row[2::2])
-        at = self._splits.get(keys)
-        if at is None:
-            at = self._splits[keys] = _split_of_distinct(row)
-        if at < 0:
-            return -1, 0
-        key = (keys, *row[1:at])
-        number = self._shape_ids.get(key)
-        if number is None:
-            tags = {
-                tag_key_from_cell(row[i]): None if row[i + 1] == Point._none_str else row[i + 1]
-                for i in range(2, at, 2)
-            }
-            names = tuple(field_key_from_cell(cell) for cell in row[at::2])
-            number = self._shape_number(row[1], tags, names, (float,) * len(names))
-            self._shape_ids[key] = number
-        return number, at
+    def _split(self, keys: tuple[str, ...], row: Sequence[str]) -> int:
+        at = self._splits[keys] = _split_of_distinct(row)
+        return at
+
+    def _row_shape(self, keys: tuple[str, ...], row: Sequence[str], at: int) -> int:
+        """Return the shape of a row as if all its values were floats; they begin at `at`."""
+        tags = {
+            tag_key_from_cell(row[i]): None if row[i + 1] == Point._none_str else row[i + 1]
+            for i in range(2, at, 2)
+        }
+        names = tuple(field_key_from_cell(cell) for cell in row[at::2])
+        number = self._shape_number(row[1], tags, names, (float,) * len(names))
+        self._shape_ids[(keys, *row[1:at])] = number
+        return number
 
     def _add_fields(
         self, measurement: str, tags: dict[str, str | None], fields: dict[str, Any], out: list[Any]
@@ -292,9 +287,7 @@ class PointColumns:
             self.shapes.append(Shape(measurement, dict(tags), names, kinds))
         return number
 
-    def _extend(
-        self, times: Int64s, shape_rows: list[int], starts: list[int], values: Float64s
-    ) -> None:
+    def _extend(self, times: Int64s, shape_rows: list[int], values: Float64s) -> None:
         if not len(times):
             return
         if self.ascending:
@@ -305,7 +298,8 @@ class PointColumns:
         self._counts = np.bincount(shapes, minlength=len(self.shapes)) + self.shape_counts()
         self._times.extend(times)
         self._shape_rows.extend(shapes)
-        self._starts.extend(np.array(starts, np.int64))
+        ends = np.cumsum(self.widths()[shapes]) + len(self.values)
+        self._starts.extend(ends - self.widths()[shapes])
         self._values.extend(values)
 
     def take(self, rows: Int64s | Bools) -> None:
@@ -353,7 +347,11 @@ class PointColumns:
 
     def widths(self) -> Int64s:
         """Return int64[shapes], how many slots each shape has."""
-        return np.array([len(shape.names) for shape in self.shapes], np.int64)
+        known = len(self._widths)
+        if known < len(self.shapes):
+            new = [len(shape.names) for shape in self.shapes[known:]]
+            self._widths = np.concatenate((self._widths, np.array(new, np.int64)))
+        return self._widths
 
     def value(self, kind: SlotKind, slot: float) -> Any:
         """Return the field value that a slot of a kind stands for."""
@@ -413,11 +411,11 @@ class PointColumns:
 
 
 def _split_of_distinct(row: Sequence[str]) -> int:
-    """Return where the fields of a row form begin; -1 if a field key is empty or occurs twice."""
+    """Return where the fields of a row form begin; 1 if a field key is empty or occurs twice."""
     at = split_row(row)
     cells = row[at::2]
     distinct = len({field_key_from_cell(cell) for cell in cells}) == len(cells)
-    return at if all(cells) and distinct and len(row) % 2 == 0 else -1
+    return at if all(cells) and distinct and len(row) % 2 == 0 else _NO_SPLIT
 
 
 def _slots(starts: Int64s, widths: Int64s) -> Int64s:
@@ -448,7 +446,8 @@ def _us_of(points: Sequence[Point]) -> Int64s:
 
 def _floats_from_cells(cells: list[str]) -> Float64s | None:
     """Return float64[n] of value cells; None when some are an int, None or text."""
-    if _INTEGER_CELL.search("\n".join(cells)):
+    text = "\n".join(cells)
+    if text.count(".") != len(cells) and _INTEGER_CELL.search(text):
         return None
     try:
         return np.array(list(map(float, cells)), np.float64)
