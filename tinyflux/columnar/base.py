@@ -347,8 +347,9 @@ class ColumnarStorage(Storage, Reader):
         """Store the points whose field types agree with the stored ones; reject the others.
 
         Returns when the points can be read and, without `on_durable`, are as durable as the sync
-        mode promises. With `on_durable`, returns at once and calls it from another thread when they
-        are (None) or cannot be (the error). It is also called when nothing was stored.
+        mode promises. With `on_durable`, returns at once and calls it when they are (None) or
+        cannot be (the error): once, from any thread (this one when nothing was stored), and it must
+        be quick and must not use the storage.
 
         Raises:
             StorageReadOnly: The log had failed before.

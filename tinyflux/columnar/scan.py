@@ -3,9 +3,9 @@
 A `Run` is a Frame without tags: what a memtable holds and a segment reads. Sources of runs
 (memtable runs, segments) stand side by side behind the protocol `Source`, oldest first, and
 `frames` reads them: it cuts the work into parts of bounded size, asks each source for its rows of a
-part, merges them, and filters. The same `merge` serves compaction.
+part, merges them, and filters. The same `merge_runs` serves compaction.
 
-Rules that `merge` and `arrange` keep, in one place:
+Rules that `merge_runs` and `arrange` keep, in one place:
 
 - rows are sorted by (series id, time); among equals the older comes first;
 - with overwrite, rows of equal series and time become one: each field takes its newest value, where
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 import numpy as np
 
 from tinyflux.batch import MAX_TIME_NS, MIN_TIME_NS, FieldType
-from tinyflux.columnar.base import FieldColumn, Frame, SeriesSet, TagColumn
+from tinyflux.columnar.base import FieldColumn, Frame, SeriesSet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -482,34 +482,3 @@ def _kept(offsets: Int64s, keep: Bools) -> tuple[Int64s, Bools, Int64s]:
     edges = before[offsets]
     some = edges[1:] > edges[:-1]
     return np.flatnonzero(keep), some, np.concatenate((edges[:1], edges[1:][some]))
-
-
-def merge(frames_: Sequence[Frame], *, overwrite: bool) -> Frame:
-    """Return the rows of several frames of one measurement and store as one frame.
-
-    Args:
-        frames_: At least one, oldest first.
-        overwrite: See `merge_runs`.
-    """
-    runs = [Run(f.series.ids, f.offsets, f.times, f.columns) for f in frames_]
-    run = merge_runs(runs, overwrite=overwrite)
-    types = {name: column.type for name, column in run.columns.items()}
-    return to_frame(run, _union([f.series for f in frames_]), types)
-
-
-def _union(sets: Sequence[SeriesSet]) -> SeriesSet:
-    """Return all series of several sets of one store and measurement."""
-    if len(sets) == 1:
-        return sets[0]
-    ids, rows = np.unique(np.concatenate([s.ids for s in sets]), return_index=True)
-    columns: dict[str, TagColumn] = {}
-    for key in dict.fromkeys(key for s in sets for key in s.columns):
-        values = max((s.columns[key].values for s in sets if key in s.columns), key=len)
-        codes = np.concatenate(
-            [
-                s.columns[key].codes if key in s.columns else np.full(len(s), -1, np.int32)
-                for s in sets
-            ]
-        )
-        columns[key] = TagColumn(codes[rows], values)
-    return SeriesSet(sets[0].measurement, ids, columns)

@@ -17,7 +17,6 @@ from tinyflux.columnar.scan import (
     concat,
     empty_run,
     frames,
-    merge,
     merge_runs,
     search,
 )
@@ -216,24 +215,6 @@ def test_a_field_without_rows_is_a_column_without_values() -> None:
     )
     assert frame.columns["x"].type is FieldType.STRING
     assert frame.columns["x"].mask().tolist() == [False]
-
-
-def test_frames_of_a_store_merge_to_one() -> None:
-    def frame_of(rows: list[tuple[int, int, Any]]) -> Frame:
-        run = run_of(rows)
-        return Frame(series_of(run.ids.tolist()), run.offsets, run.times, run.columns)
-
-    series = series_of([1, 2, 3])
-    older = Frame(series, *_parts(run_of([(1, 1, 1), (2, 1, 2), (3, 1, 3)])))
-    newer = Frame(series.take([0, 2]), *_parts(run_of([(1, 1, 9), (3, 2, 4)])))  # type: ignore[arg-type]
-    result = merge([older, newer], overwrite=True)
-    assert rows_of(result) == [(1, 1, 9), (2, 1, 2), (3, 1, 3), (3, 2, 4)]
-    assert [result.series.tags(i)["host"] for i in range(3)] == ["h1", "h2", "h3"]
-    assert rows_of(merge([frame_of([(7, 1, 1)])], overwrite=True)) == [(7, 1, 1)]
-
-
-def _parts(run: Run) -> tuple[Any, Any, Any]:
-    return run.offsets, run.times, run.columns
 
 
 def test_a_run_without_rows_answers() -> None:
