@@ -45,6 +45,7 @@ _TYPE_NAMES: Final = {
     FieldType.STRING: "string",
 }
 _SECOND_NS: Final = 1e9
+_MOST_SIZES: Final = 16  # up to so many sizes of cells, cells are sorted by size
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,8 +294,17 @@ class Cells:
 
     def rows_by_value(self) -> Int64s:
         """Return int64[n]: the rows cell after cell, in a cell by value, then by time."""
-        cells = np.repeat(np.arange(len(self.starts)), self.lengths())
-        return np.lexsort((self.values, cells))
+        values = _ranks(self.values) if self.values.dtype == np.object_ else self.values
+        lengths = self.lengths()
+        sizes = np.unique(lengths)
+        if len(sizes) > _MOST_SIZES:
+            return np.lexsort((values, np.repeat(np.arange(len(lengths)), lengths)))
+        order = np.empty(len(values), np.int64)
+        for size in sizes.tolist():  # cells of one size are a matrix, whose lines sort 3x as fast
+            starts = self.starts[lengths == size][:, np.newaxis]
+            rows = starts + np.arange(size)
+            order[rows] = starts + np.argsort(values[rows], axis=1, kind="stable")
+        return order
 
 
 @dataclass(frozen=True, slots=True)
@@ -418,9 +428,8 @@ class _ValueRuns:
 
 def _value_runs(cells: Cells) -> _ValueRuns:
     of_row = np.repeat(np.arange(len(cells.starts)), cells.lengths())
-    values = _ranks(cells.values) if cells.values.dtype == np.object_ else cells.values
-    order = np.lexsort((values, of_row))
-    values = values[order]
+    order = cells.rows_by_value()
+    values = cells.values[order]
     new = np.ones(len(values), np.bool_)
     new[1:] = (values[1:] != values[:-1]) | (of_row[1:] != of_row[:-1])  # of_row is sorted already
     starts = np.flatnonzero(new)
