@@ -291,6 +291,7 @@ class Log:
             self.check()
             while self._queued_bytes > self._max_queue_bytes:
                 self._start_thread()
+                self._changed.notify_all()  # the committer may sleep: nobody had asked it for this
                 self._changed.wait()
                 self.check()
             self._queue.append(entry)

@@ -338,3 +338,12 @@ def test_writers_wait_while_the_queue_is_full(tmp_path: Path) -> None:
         thread.join(60)
     log.close()
     assert len(read_directory(tmp_path)) == 200
+
+
+def test_a_full_queue_is_written_even_if_nobody_waits(tmp_path: Path) -> None:
+    log = Log(tmp_path, OsFiles(), 1, max_queue_bytes=100)
+    log.append(Kind.BATCH, b"wakes the thread", lambda _: None)
+    for i in range(20):
+        log.append(Kind.BATCH, b"%02d" % i * 50)
+    log.close()
+    assert len(read_directory(tmp_path)) == 21
