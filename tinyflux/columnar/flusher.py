@@ -23,6 +23,7 @@ class Flusher:
 
     Attributes:
         n_failed: How often the work failed.
+        is_stopped: Whether `stop` was called: long work should come to an end.
     """
 
     def __init__(self, name: str, work: Callable[[], None]) -> None:
@@ -32,13 +33,13 @@ class Flusher:
         self._changed = threading.Condition()
         self._is_wanted = False
         self._is_busy = False
-        self._is_stopped = False
+        self.is_stopped = False
         self._thread: threading.Thread | None = None
 
     def wake(self) -> None:
         """Ask for the work, without waiting for it."""
         with self._changed:
-            if self._is_stopped or self._is_wanted:
+            if self.is_stopped or self._is_wanted:
                 return
             self._is_wanted = True
             if self._thread is None:
@@ -49,13 +50,13 @@ class Flusher:
     def wait(self) -> None:
         """Return when no work is wanted or under way."""
         with self._changed:
-            while (self._is_wanted or self._is_busy) and not self._is_stopped:
+            while (self._is_wanted or self._is_busy) and not self.is_stopped:
                 self._changed.wait()
 
     def stop(self) -> None:
         """Finish the work under way and end the thread; called twice it does nothing."""
         with self._changed:
-            self._is_stopped = True
+            self.is_stopped = True
             self._changed.notify_all()
             thread = self._thread
         if thread is not None and thread is not threading.current_thread():
@@ -64,9 +65,9 @@ class Flusher:
     def _run(self) -> None:
         while True:
             with self._changed:
-                while not self._is_wanted and not self._is_stopped:
+                while not self._is_wanted and not self.is_stopped:
                     self._changed.wait()
-                if self._is_stopped:
+                if self.is_stopped:
                     return
                 self._is_wanted, self._is_busy = False, True
             try:

@@ -209,13 +209,14 @@ class ParquetStorage(LiveReader, ItemStorage):
         Raises:
             StorageReadOnly: The last writes could not be made durable.
         """
-        with self._lock:
-            if self._closed:
-                return
-            if self._layers.frozen or self._layers.memtable.n_points >= _FLUSH_POINTS_ON_CLOSE:
-                self._flusher.wake()
-        self._flusher.wait()
+        if self._closed:
+            return
         self._flusher.stop()
+        if self._layers.frozen or self._layers.memtable.n_points >= _FLUSH_POINTS_ON_CLOSE:
+            try:
+                self.flush()
+            except (OSError, StorageClosed) as exc:  # what is not in segments is in the log
+                logger.warning("flush on close failed: path=%s error=%s", self.path, exc)
         with self._lock:
             if self._closed:
                 return
@@ -359,7 +360,7 @@ class ParquetStorage(LiveReader, ItemStorage):
 
     def _flush_and_compact(self) -> None:
         self.flush()
-        while self.compact():
+        while not self._flusher.is_stopped and self.compact():
             pass
 
     def _wait(self, entry: Entry | None) -> None:
