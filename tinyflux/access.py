@@ -13,6 +13,7 @@ Answers do not depend on which of them is used; tests hold them to that.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from datetime import UTC
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -22,10 +23,11 @@ import numpy as np
 from tinyflux.matching import count_matching, matching_rows
 from tinyflux.point import Point
 from tinyflux.queries import MeasurementQuery
+from tinyflux.storages import CSVStorage, MemoryStorage
 from tinyflux.times import datetimes_from_us
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
     from tinyflux.batch import Int64s
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from tinyflux.columns import PointColumns
     from tinyflux.index import Index
     from tinyflux.queries import Query
-    from tinyflux.storages import CSVStorage, MemoryStorage, Storage
+    from tinyflux.storages import Storage
 
 _ITEMS_AT_ONCE: Final = 1000
 _GONE: Final = object()
@@ -49,6 +51,31 @@ class Key(NamedTuple):
         """Return the value in a Point, or None."""
         value = getattr(point, self.attribute)
         return value.get(self.name) if self.attribute in ("tags", "fields") else value
+
+
+def keys_of(select_keys: object) -> list[Key]:
+    """Return what `select` is asked for.
+
+    Raises:
+        ValueError: Not a key or an iterable of keys.
+    """
+    if isinstance(select_keys, str):
+        return [_key(select_keys)]
+    if not isinstance(select_keys, Iterable):
+        raise ValueError("Select keys must be a string or an iterable of strings.")
+    return [_key(key) for key in select_keys]
+
+
+def _key(key: object) -> Key:
+    if isinstance(key, str):
+        if key in ("time", "measurement"):
+            return Key(key)
+        attribute, _, name = key.partition(".")
+        if attribute in ("tags", "fields") and name:
+            return Key(attribute, name)
+    raise ValueError(
+        f"Invalid select key {key!r}: time, measurement, tags.<key> or fields.<key> is."
+    )
 
 
 class Match(NamedTuple):
@@ -364,6 +391,35 @@ class CsvAccess(_IndexAccess):
             for shape in columns.shapes
         ]
         return [of_shape[number] for number in columns.shape_rows[rows].tolist()]
+
+
+_ITEM_CONTRACT = (
+    "__iter__",
+    "__len__",
+    "append",
+    "read",
+    "reset",
+    "_deserialize_measurement",
+    "_deserialize_timestamp",
+    "_deserialize_storage_item",
+    "_serialize_point",
+    "_swap_temp_with_primary",
+    "_write",
+)
+
+
+def access_class(storage: Storage) -> type[ScanAccess]:
+    """Return the quickest access that sees whatever a subclass of ours overrides."""
+    kind = type(storage)
+    ours: Sequence[tuple[type[Storage], type[ScanAccess]]] = (
+        (MemoryStorage, MemoryAccess),
+        (CSVStorage, CsvAccess),
+    )
+    for base, access in ours:
+        if all(getattr(kind, name) is getattr(base, name, None) for name in _ITEM_CONTRACT):
+            plain = not isinstance(storage, CSVStorage) or storage._is_plain
+            return access if plain else ScanAccess
+    return ScanAccess
 
 
 def _narrowed(query: Query | None, measurement: str | None) -> Query | None:

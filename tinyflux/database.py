@@ -1,6 +1,6 @@
 """TinyFlux: the database. It opens a storage, keeps its index, and answers.
 
-Every operation is three steps: may the storage do it (`append_op`, `read_op`, `write_op`), ask the
+Every operation is three steps: may the storage do it (`tinyflux.operations`), ask the
 storage through an Access (`tinyflux.access`), give the answer its form. One lock orders all
 operations of a database, so threads may share it.
 
@@ -12,118 +12,37 @@ When the index is valid, and what makes it so, is decided here; what it contains
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
-from functools import wraps
 from itertools import islice
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from tinyflux.access import Access, CsvAccess, Key, MemoryAccess, ScanAccess
+from tinyflux.access import Access, CsvAccess, ScanAccess, access_class, keys_of
+from tinyflux.batch import PointBatch
 from tinyflux.changes import Change
 from tinyflux.columnar.base import ColumnarStorage, WriteResult
 from tinyflux.downsample import downsample
-from tinyflux.errors import FieldTypeConflict, StorageError
+from tinyflux.errors import FieldTypeConflict
 from tinyflux.export import to_arrow, to_columns, to_pandas
 from tinyflux.index import Index
 from tinyflux.measurement import Measurement
+from tinyflux.operations import append_op, demand, read_op, temp_storage_op, write_op
 from tinyflux.point import Point
 from tinyflux.pushdown import ColumnarAccess, StorageIndex, batch_from_points
 from tinyflux.queries import CompoundQuery, SimpleQuery
-from tinyflux.storages import CSVStorage, MemoryStorage, Storage
+from tinyflux.storages import CSVStorage, Storage
 from tinyflux.times import now, to_utc
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator
     from datetime import datetime, timedelta
     from types import TracebackType
 
-    from tinyflux.batch import PointBatch
     from tinyflux.changes import FieldsUpdate, MeasurementUpdate, TagsUpdate, TimeUpdate
     from tinyflux.downsample import Calls
     from tinyflux.queries import Query
 
 __all__ = ["TinyFlux", "append_op", "read_op", "temp_storage_op", "write_op"]
-
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-class RefusedError(StorageError, AssertionError):
-    """A storage says, by a False, that it cannot be appended to, read or written."""
-
-
-def append_op(
-    method: Callable[Concatenate[TinyFlux, P], R],
-) -> Callable[Concatenate[TinyFlux, P], R]:
-    """Decorate an operation that appends: the storage must allow it, and nobody is in between.
-
-    Raises:
-        OSError: When called, if the storage cannot be appended to.
-    """
-
-    @wraps(method)
-    def op(self: TinyFlux, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        with self._lock:
-            _demand(self._storage.can_append, "appended to")
-            return method(self, *args, **kwargs)
-
-    return op
-
-
-def read_op(
-    method: Callable[Concatenate[TinyFlux, P], R],
-) -> Callable[Concatenate[TinyFlux, P], R]:
-    """Decorate an operation that reads: the storage must allow it, and the index is made valid.
-
-    Raises:
-        OSError: When called, if the storage cannot be read.
-    """
-
-    @wraps(method)
-    def op(self: TinyFlux, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        with self._read_lock:
-            _demand(self._storage.can_read, "read")
-            if self._auto_index and not self._index.valid:
-                self._build_index()
-            return method(self, *args, **kwargs)
-
-    return op
-
-
-def write_op(
-    method: Callable[Concatenate[TinyFlux, P], R],
-) -> Callable[Concatenate[TinyFlux, P], R]:
-    """Decorate an operation that changes or removes points: the storage must allow it.
-
-    Raises:
-        OSError: When called, if the storage cannot be written.
-    """
-
-    @wraps(method)
-    def op(self: TinyFlux, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        with self._lock:
-            _demand(self._storage.can_write, "written")
-            return method(self, *args, **kwargs)
-
-    return op
-
-
-def temp_storage_op(
-    method: Callable[Concatenate[TinyFlux, P], R],
-) -> Callable[Concatenate[TinyFlux, P], R]:
-    """Decorate an operation that rewrites: temporary storage before it, and none left after it."""
-
-    @wraps(method)
-    def op(self: TinyFlux, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        with self._lock:
-            self._storage._init_temp_storage()
-            try:
-                return method(self, *args, **kwargs)
-            finally:
-                self._storage._cleanup_temp_storage()
-
-    return op
 
 
 class TinyFlux:
@@ -156,14 +75,14 @@ class TinyFlux:
         self._lock = threading.RLock()
         self._storage: Storage = storage_class(*args, **kwargs)
         # Readers of a columnar storage have snapshots; they wait for nobody.
-        columnar = isinstance(self._storage, ColumnarStorage)
-        self._read_lock = nullcontext() if columnar else self._lock
+        self._is_columnar = isinstance(self._storage, ColumnarStorage)
+        self._read_lock = nullcontext() if self._is_columnar else self._lock
         try:
             if not isinstance(auto_index, bool):
                 raise TypeError("'auto_index' must be True/False.")
             self._auto_index = auto_index
             self._measurements: dict[str, Measurement] = {}
-            self._access_class = _access_class(self._storage)
+            self._access_class = access_class(self._storage)
             self._index = self._open_index()
         except BaseException:
             self._storage.close()
@@ -172,11 +91,12 @@ class TinyFlux:
     def _open_index(self) -> Index:
         if isinstance(self._storage, ColumnarStorage):
             return StorageIndex(self._storage)
-        if self._storage._initially_empty:
+        empty = getattr(self._storage, "_initially_empty", None)
+        if len(self._storage) == 0 if empty is None else empty:
             return Index(valid=True)
         self._index = Index(valid=False)
         if self._auto_index:
-            _demand(self._storage.can_read, "read")
+            demand(self._storage.can_read, "read")
             self._build_index()
         return self._index
 
@@ -193,7 +113,7 @@ class TinyFlux:
 
     def __len__(self) -> int:
         with self._read_lock:
-            if self._index.valid and not isinstance(self._storage, ColumnarStorage):
+            if self._index.valid and not self._is_columnar:
                 return len(self._index)
             return len(self._storage)
 
@@ -247,7 +167,7 @@ class TinyFlux:
             if self._index.valid:
                 print("Index already valid.")  # noqa: T201  # the API promises it
                 return
-            _demand(self._storage.can_read, "read")
+            demand(self._storage.can_read, "read")
             self._build_index()
 
     # Writing
@@ -281,7 +201,7 @@ class TinyFlux:
         """Insert Points, a batch at a time. A batch is stored as a whole or not at all.
 
         Args:
-            points: Points; a generator is read as it goes. A PointBatch is taken too.
+            points: Points; a generator is read as it goes. A PointBatch is taken too, as it is.
             measurement: Overwrites that of the Points.
             compact_key_prefixes: Write short key cells, where the storage knows any.
             batch_size: How many points the storage gets at once.
@@ -292,16 +212,25 @@ class TinyFlux:
         Raises:
             TypeError: Not an iterable, or not a Point in it; earlier batches stay.
             ValueError: A `batch_size` below 1.
+            FieldTypeConflict: A point of a PointBatch that a column refuses; the others are stored.
             OSError: The storage cannot be appended to.
         """
         if batch_size < 1:
             raise ValueError("batch_size must be at least 1")
+        if isinstance(points, PointBatch) and self._is_columnar and not measurement:
+            return self._insert_whole_batch(points)
         source = iter(points)
         stamp = now()
         count = self._insert([], measurement, compact_key_prefixes)
         while batch := list(islice(source, batch_size)):
             count += self._insert(batch, measurement, compact_key_prefixes, stamp)
         return count
+
+    def _insert_whole_batch(self, batch: PointBatch) -> int:
+        result = self.insert_batch(batch)
+        if result.rejected:
+            raise FieldTypeConflict(result.rejected[0].reason)
+        return result.stored
 
     def insert_batch(self, batch: PointBatch) -> WriteResult:
         """Insert a PointBatch as it is; the quick way into a columnar storage.
@@ -313,7 +242,7 @@ class TinyFlux:
             OSError: The storage cannot be appended to.
         """
         with self._lock:
-            _demand(self._storage.can_append, "appended to")
+            demand(self._storage.can_append, "appended to")
             if isinstance(self._storage, ColumnarStorage):
                 return self._storage.append_batch(batch)
             return WriteResult(self.insert_multiple(batch))
@@ -440,7 +369,7 @@ class TinyFlux:
             ValueError: A key of another form.
             TypeError: Not a query.
         """
-        keys = _keys(select_keys)
+        keys = keys_of(select_keys)
         rows = self._access().select(keys, _checked(query), measurement)
         return [value for (value,) in rows] if len(keys) == 1 else rows
 
@@ -714,40 +643,6 @@ class TinyFlux:
             self._index._valid = self._auto_index and self._index._complete
 
 
-def _demand(allowed: object, what: str) -> None:
-    if not allowed:
-        raise RefusedError(f"the storage cannot be {what}")
-
-
-_ITEM_CONTRACT = (
-    "__iter__",
-    "__len__",
-    "append",
-    "read",
-    "reset",
-    "_deserialize_measurement",
-    "_deserialize_timestamp",
-    "_deserialize_storage_item",
-    "_serialize_point",
-    "_swap_temp_with_primary",
-    "_write",
-)
-
-
-def _access_class(storage: Storage) -> type[ScanAccess]:
-    """Return the quickest access that sees whatever a subclass of ours overrides."""
-    kind = type(storage)
-    ours: Sequence[tuple[type[Storage], type[ScanAccess]]] = (
-        (MemoryStorage, MemoryAccess),
-        (CSVStorage, CsvAccess),
-    )
-    for base, access in ours:
-        if all(getattr(kind, name) is getattr(base, name, None) for name in _ITEM_CONTRACT):
-            plain = not isinstance(storage, CSVStorage) or storage._is_plain
-            return access if plain else ScanAccess
-    return ScanAccess
-
-
 def _prepare(point: Point, measurement: str | None, stamp: datetime) -> datetime:
     """Give a Point what an insert gives it: a time in UTC, and the name; return the time."""
     time = stamp if point._time is None else to_utc(point._time)
@@ -768,23 +663,3 @@ def _in_order(points: Iterable[Point], *, by_time: bool) -> list[Point]:
     if by_time:
         found.sort(key=attrgetter("_time"))
     return found
-
-
-def _keys(select_keys: object) -> list[Key]:
-    if isinstance(select_keys, str):
-        return [_key(select_keys)]
-    if not isinstance(select_keys, Iterable):
-        raise ValueError("Select keys must be a string or an iterable of strings.")
-    return [_key(key) for key in select_keys]
-
-
-def _key(key: object) -> Key:
-    if isinstance(key, str):
-        if key in ("time", "measurement"):
-            return Key(key)
-        attribute, _, name = key.partition(".")
-        if attribute in ("tags", "fields") and name:
-            return Key(attribute, name)
-    raise ValueError(
-        f"Invalid select key {key!r}: time, measurement, tags.<key> or fields.<key> is."
-    )

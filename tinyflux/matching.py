@@ -17,15 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from tinyflux.columns import SlotKind
-from tinyflux.queries import (
-    COMPARISONS,
-    NO_VALUE,
-    CompoundQuery,
-    PathResolver,
-    Query,
-    SimpleQuery,
-    kind_of,
-)
+from tinyflux.predicates import COMPARISONS, NO_VALUE, PathResolver, kind_of
+from tinyflux.queries import CompoundQuery, Query, SimpleQuery
 from tinyflux.times import EPOCH, datetimes_from_us, us_from_datetime
 
 if TYPE_CHECKING:

@@ -18,15 +18,32 @@ exceptions through, `.map` treats them as no match.
 from __future__ import annotations
 
 import operator as operators
-import re
-from collections.abc import Callable
 from datetime import datetime
-from typing import Any, ClassVar, Final, NoReturn, Protocol, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, TypeAlias
 
+from tinyflux.predicates import (
+    COMPARISONS,
+    NO_VALUE,
+    PathPart,
+    PathResolver,
+    Pattern,
+    ValueTest,
+    always,
+    comparison,
+    instant_of,
+    kind_of,
+    never,
+    regex_test,
+    typed_comparison,
+)
 from tinyflux.times import to_utc
 from tinyflux.utils import freeze
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 __all__ = [
+    "COMPARISONS",
     "BaseQuery",
     "CompoundQuery",
     "FieldQuery",
@@ -37,50 +54,6 @@ __all__ = [
     "TimeQuery",
     "TypedFieldQuery",
 ]
-
-PathPart: TypeAlias = str | Callable[[Any], Any]
-ValueTest: TypeAlias = Callable[[Any], bool]
-
-
-class Pattern(Protocol):
-    """A compiled regular expression, of `re` or of `re2`."""
-
-    def match(self, string: str, /) -> object | None:
-        """Match at the start of the string."""
-
-    def search(self, string: str, /) -> object | None:
-        """Match anywhere in the string."""
-
-
-COMPARISONS: Final[dict[str, Callable[[Any, Any], Any]]] = {
-    "==": operators.eq,
-    "!=": operators.ne,
-    "<": operators.lt,
-    "<=": operators.le,
-    ">": operators.gt,
-    ">=": operators.ge,
-}
-
-NO_VALUE: Final = object()
-"""What a path resolves to when the point has no such key, or a map failed."""
-
-
-class PathResolver:
-    """Walks from a point attribute to the tested value: looks up keys, applies functions."""
-
-    __slots__ = ("path",)
-
-    def __init__(self, path: tuple[PathPart, ...]) -> None:
-        self.path = path
-
-    def __call__(self, value: Any) -> Any:
-        """Return the value at the end of the path, or NO_VALUE."""
-        for part in self.path:
-            try:
-                value = part(value) if callable(part) else value[part]
-            except Exception:  # noqa: BLE001  # a failing map, or a key of a plain value
-                return NO_VALUE
-        return value
 
 
 class _Combinable:
@@ -391,22 +364,22 @@ class BaseQuery:
         """
         hashval = (self._point_attr, "noop", (), None)
         return SimpleQuery(
-            self._point_attr, "noop", None, _always, PathResolver(()), hashval, self._typed
+            self._point_attr, "noop", None, always, PathResolver(()), hashval, self._typed
         )
 
     def _exists(self) -> SimpleQuery:
-        return self._query("exists", None, _always, None)
+        return self._query("exists", None, always, None)
 
     def _compare(self, operator: str, rhs: Any) -> SimpleQuery:
         self._check_usable()
         if rhs and not isinstance(rhs, self._rhs_types):
             names = " or ".join(kind.__name__ for kind in self._rhs_types)
             raise TypeError(f"{type(self).__name__} compares with {names}: {type(rhs).__name__}")
-        return self._query(operator, rhs, _comparison(COMPARISONS[operator], rhs), freeze(rhs))
+        return self._query(operator, rhs, comparison(COMPARISONS[operator], rhs), freeze(rhs))
 
     def _regex(self, operator: str, regex: str | Pattern, flags: int) -> SimpleQuery:
         identity = (regex, flags) if flags else regex
-        return self._query(operator, regex, _regex_test(operator, regex, flags), identity)
+        return self._query(operator, regex, regex_test(operator, regex, flags), identity)
 
     def _check_usable(self) -> None:
         if not self._point_attr:
@@ -456,9 +429,9 @@ class TimeQuery(BaseQuery):
         instant = to_utc(rhs)
         compare = COMPARISONS[operator]
         if self._path:  # a map gives anything; only times are times
-            test = _comparison(compare, instant)
+            test = comparison(compare, instant)
         else:
-            test = _comparison(lambda time, rhs: compare(_instant(time), rhs), instant)
+            test = comparison(lambda time, rhs: compare(instant_of(time), rhs), instant)
         return self._query(operator, instant, test, instant)
 
     matches = _refuse_regex
@@ -546,9 +519,9 @@ class TypedFieldQuery(FieldQuery):
                 f"TypedFieldQuery compares with number, str or bool: {type(rhs).__name__}"
             )
         if operator in ("==", "!=") or kind == "number":
-            test = _typed_comparison(COMPARISONS[operator], rhs, kind)
+            test = typed_comparison(COMPARISONS[operator], rhs, kind)
         else:
-            test = _never
+            test = never
         return self._query(operator, rhs, test, rhs)
 
     def matches(self, regex: str | Pattern, flags: int = 0) -> SimpleQuery:
@@ -558,58 +531,6 @@ class TypedFieldQuery(FieldQuery):
     def search(self, regex: str | Pattern, flags: int = 0) -> SimpleQuery:
         """Return a query for text values in which a regex matches anywhere."""
         return self._regex("search", regex, flags)
-
-
-def kind_of(value: object) -> str | None:
-    """Return in which kind a value compares: number, str, bool or none; else None."""
-    if isinstance(value, bool):
-        return "bool"
-    if isinstance(value, (int, float)):
-        return "number"
-    if isinstance(value, str):
-        return "str"
-    return "none" if value is None else None
-
-
-def _always(value: object) -> bool:  # noqa: ARG001  # a value test
-    return True
-
-
-def _never(value: object) -> bool:  # noqa: ARG001  # a value test
-    return False
-
-
-def _instant(time: Any) -> Any:
-    return to_utc(time) if isinstance(time, datetime) else time
-
-
-def _comparison(compare: Callable[[Any, Any], Any], rhs: Any) -> ValueTest:
-    def test(value: Any) -> bool:
-        try:
-            return bool(compare(value, rhs))
-        except Exception:  # noqa: BLE001  # the rule: what cannot be compared does not match
-            return False
-
-    return test
-
-
-def _typed_comparison(compare: Callable[[Any, Any], Any], rhs: Any, kind: str) -> ValueTest:
-    return lambda value: kind_of(value) == kind and bool(compare(value, rhs))
-
-
-def _regex_test(operator: str, regex: str | Pattern, flags: int) -> ValueTest:
-    method = "match" if operator == "matches" else "search"
-    run: Callable[[str], object | None] | None = None
-
-    def test(value: Any) -> bool:
-        nonlocal run
-        if not isinstance(value, str):
-            return False
-        if run is None:  # compiled late: a bad regex shows itself at evaluation
-            run = getattr(re.compile(regex, flags) if isinstance(regex, str) else regex, method)
-        return run(value) is not None
-
-    return test
 
 
 def _is_hashable(value: object) -> bool:

@@ -43,15 +43,16 @@ __all__ = ["CSVStorage", "MemoryStorage", "Storage", "create_file"]
 class Storage(ABC):
     """The base of all storages.
 
-    A subclass keeps items in insertion order and says how an item becomes a Point and back.
-    `_initially_empty` is read once, when the database opens.
+    A subclass keeps items in insertion order and says how an item becomes a Point and back. It may
+    set `_initially_empty`, which is read once, when the database opens; otherwise it is asked for
+    its length.
 
     Usage:
         >>> class MyStorage(Storage):
         ...     '''Items in a place of my own.'''
     """
 
-    _initially_empty: bool = True
+    _initially_empty: bool
 
     @property
     def can_append(self) -> bool:

@@ -11,7 +11,7 @@ import pytest
 
 import tinyflux
 from tinyflux import FieldQuery, ParquetStorage, Point, PointBatch, TagQuery, TinyFlux, TypedPoint
-from tinyflux.batch import BatchBuilder, series_key
+from tinyflux.batch import BatchBuilder, FieldType, series_key
 from tinyflux.errors import FieldTypeConflict
 
 if TYPE_CHECKING:
@@ -66,6 +66,22 @@ def test_insert_batch_keeps_nanoseconds_and_rejects_single_points() -> None:
         for time in frame.times.tolist()
     ]
     assert sorted(times) == [T_NS, T_NS + 1, T_NS + 2_000]
+
+
+def test_batch_enters_a_columnar_storage_as_it_is() -> None:
+    builder = BatchBuilder()
+    builder.add(series_key("m", []), T_NS + 1, [("i", 3)])
+    db = TinyFlux(storage=ParquetStorage)
+    assert db.insert_multiple(builder.build()) == 1
+    storage = db.storage
+    assert isinstance(storage, ParquetStorage)
+    assert storage.field_keys("m") == {"i": FieldType.INTEGER}
+    other = BatchBuilder()
+    other.add(series_key("m", []), T_NS + 2, [("i", 4)])
+    other.add(series_key("m", []), T_NS + 3, [("i", "text")])
+    with pytest.raises(FieldTypeConflict):
+        db.insert_multiple(other.build())
+    assert db.get_field_values("i") == [3, 4]
 
 
 def test_columns_of_a_columnar_storage_have_one_type() -> None:

@@ -250,6 +250,17 @@ def test_plain_false_forbids_the_operation(name: str) -> None:
         operations[name]()
 
 
+def test_storage_that_does_not_say_whether_it_is_empty_is_counted() -> None:
+    class Silent(Recorder):
+        def __init__(self) -> None:
+            super().__init__(*points())
+            del self._initially_empty
+
+    db = TinyFlux(storage=Silent)
+    assert len(db) == 3
+    assert db.index.valid
+
+
 def test_minimal_subclass_works() -> None:
     class Minimal(MemoryStorage):
         """Overrides nothing but the serialization: a text for each tag in upper case."""
