@@ -1,5 +1,5 @@
 from gateway.lineprotocol.bulk import Entry, Template
 
 def read_lines(
-    text: bytes, heads: dict[bytes, Entry], unit_ns: int, default_ns: int
+    text: bytes, start: int, heads: dict[bytes, Entry], unit_ns: int, default_ns: int
 ) -> tuple[int, list[bytes], list[Template], list[str], bytes, bytes]: ...

@@ -201,14 +201,25 @@ class Bulk:
             values = _values(templates, field_sets)
         return _batch(keys, times, templates, values, strings)
 
-    def read_known(self, text: bytes, unit_ns: int, default_ns: int) -> tuple[PointBatch, int]:
-        """Return the points of the first lines, as far as they are like others before.
+    def read_known(
+        self, text: bytes, start: int, unit_ns: int, default_ns: int
+    ) -> tuple[PointBatch, int]:
+        """Return the points of lines that are like others before, up to the first that is not.
 
-        Only with the compiled reader (`is_native`). The second result is where the line begins
-        that has to be read otherwise, the length of the text if there is none.
+        Only with the compiled reader (`is_native`).
+
+        Args:
+            text: Any body.
+            start: Where a line begins.
+            unit_ns: The unit of the timestamps.
+            default_ns: The time of lines without one.
+
+        Returns:
+            The points, and where the line begins that has to be read otherwise: the length of the
+            text if there is none.
         """
         end, keys, templates, strings, times, values = read_lines(
-            text, self._heads, unit_ns, default_ns
+            text, start, self._heads, unit_ns, default_ns
         )
         batch = _batch(
             keys,
@@ -314,8 +325,10 @@ def _times(stamps: list[bytes], unit_ns: int) -> Int64s:
         numbers = orjson.loads(b"[" + text + b"]")
     except orjson.JSONDecodeError:
         raise Odd from None
+    if len(numbers) != len(stamps):  # none in the only line, or a comma in one
+        raise Odd
     limit = MAX_TIME_NS // unit_ns
-    if not numbers or min(numbers) < -limit or max(numbers) > limit:
+    if min(numbers) < -limit or max(numbers) > limit:
         raise Odd
     return _integers(numbers) * unit_ns
 

@@ -134,14 +134,14 @@ def _split_beside_strings(body: bytes) -> list[bytes]:
         end = body.find(b"\n", start)
         line = body[start:] if end < 0 else body[start:end]
         if (b'"' in line or line.endswith(b"\\")) and not _CLOSED_LINE.fullmatch(line):
-            line = body[start : _line_end(body, start)]
+            line = body[start : line_end(body, start)]
         lines.append(line)
         start += len(line) + 1
     return lines
 
 
-def _line_end(body: bytes, start: int) -> int:
-    """Return where the line that begins at `start` ends."""
+def line_end(body: bytes, start: int) -> int:
+    """Return where the line that begins at `start` ends: at its line feed, or the end."""
     in_fields = quoted = False
     commas = equals = 0
     for found in _STRUCTURE.finditer(body, start):

@@ -48,11 +48,22 @@ is_digit(char c)
     return c >= '0' && c <= '9';
 }
 
-/* Return whether a value may end at p: at a comma, a blank, a line feed or the end of the text. */
+/* Return whether a value may end at p. */
 static int
 is_end(const char *p, const char *end)
 {
-    return p == end || *p == ',' || *p == ' ' || *p == '\n';
+    return p == end || *p == ',' || *p == ' ' || *p == '\n' || *p == '\r';
+}
+
+/* Return the start of the next line if one ends at p, else NULL. A carriage return belongs to the line end. */
+static const char *
+after_line_end(const char *p, const char *end)
+{
+    if (p < end && *p == '\r')
+        p++;
+    if (p == end)
+        return p;
+    return *p == '\n' ? p + 1 : NULL;
 }
 
 /* Powers of ten that a double holds exactly. */
@@ -275,7 +286,7 @@ typedef struct {
     Slots times, values;
 } Result;
 
-/* Read one line; return its end (the line feed or the end of the text), or NULL if it is not plain. */
+/* Read one line; return the start of the next, or NULL if it is not plain. */
 static const char *
 read_line(const char *p, const char *end, PyObject *heads, int64_t unit, int64_t default_ns, Result *result)
 {
@@ -299,10 +310,12 @@ read_line(const char *p, const char *end, PyObject *heads, int64_t unit, int64_t
     if (found != NULL && found < end && *found == ' ') {
         int64_t limit = (INT64_MAX - 1) / unit; /* influxd: MaxNanoTime */
         found = read_digits(found + 1, end, &time);
-        if (found != NULL && (time < -limit || time > limit || (found < end && *found != '\n')))
+        if (found != NULL && (time < -limit || time > limit))
             found = NULL;
         time = found == NULL ? 0 : time * unit;
     }
+    if (found != NULL)
+        found = after_line_end(found, end);
     if (found == NULL) {
         result->values.size = n_values;
         drop_strings(result->strings, n_strings);
@@ -319,23 +332,24 @@ static PyObject *
 read_lines(PyObject *Py_UNUSED(module), PyObject *args)
 {
     PyObject *text, *heads;
+    Py_ssize_t at;
     long long unit, default_ns;
-    if (!PyArg_ParseTuple(args, "SO!LL", &text, &PyDict_Type, &heads, &unit, &default_ns))
+    if (!PyArg_ParseTuple(args, "SnO!LL", &text, &at, &PyDict_Type, &heads, &unit, &default_ns))
         return NULL;
-    if (unit <= 0) {
-        PyErr_SetString(PyExc_ValueError, "unit_ns must be positive");
+    if (unit <= 0 || at < 0 || at > PyBytes_GET_SIZE(text)) {
+        PyErr_SetString(PyExc_ValueError, "unit_ns must be positive, start within the text");
         return NULL;
     }
     Result result = {PyList_New(0), PyList_New(0), PyList_New(0), {NULL, 0, 0}, {NULL, 0, 0}};
-    const char *start = PyBytes_AS_STRING(text), *end = start + PyBytes_GET_SIZE(text), *p = start;
+    const char *start = PyBytes_AS_STRING(text), *end = start + PyBytes_GET_SIZE(text), *p = start + at;
     PyObject *answer = NULL;
     if (result.keys != NULL && result.templates != NULL && result.strings != NULL &&
         reserve(&result.times, 1) == 0 && reserve(&result.values, 1) == 0) {
         while (p < end) {
-            const char *stop = read_line(p, end, heads, unit, default_ns, &result);
-            if (stop == NULL)
+            const char *next = *p == '\n' ? p + 1 : read_line(p, end, heads, unit, default_ns, &result);
+            if (next == NULL)
                 break;
-            p = stop < end ? stop + 1 : stop;
+            p = next;
         }
         if (!PyErr_Occurred())
             answer = Py_BuildValue("nOOOy#y#", (Py_ssize_t)(p - start), result.keys, result.templates, result.strings,
@@ -353,7 +367,7 @@ read_lines(PyObject *Py_UNUSED(module), PyObject *args)
 
 static PyMethodDef methods[] = {
     {"read_lines", read_lines, METH_VARARGS,
-     "read_lines(text, heads, unit_ns, default_ns) -> (end, keys, templates, strings, times, values)"},
+     "read_lines(text, start, heads, unit_ns, default_ns) -> (end, keys, templates, strings, times, values)"},
     {NULL, NULL, 0, NULL},
 };
 

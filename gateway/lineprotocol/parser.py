@@ -22,6 +22,7 @@ from gateway.lineprotocol.line import (
     BLANKS,
     LineRefusedError,
     PointRefusedError,
+    line_end,
     read_line,
     split_lines,
 )
@@ -29,8 +30,6 @@ from tinyflux.batch import BatchBuilder, FieldType, PointBatch
 from tinyflux.columnar.base import Rejection
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from tinyflux.batch import FieldLayout, Int32s, Int64s
 
 _T = TypeVar("_T")
@@ -120,6 +119,11 @@ class Parser:
         """
         self._bulk = Bulk(max_cache_bytes, native=native)
 
+    @property
+    def is_native(self) -> bool:
+        """Return whether the compiled reader is there and used."""
+        return self._bulk.is_native
+
     def parse(self, body: bytes, *, precision: str = "ns", now_ns: int) -> Parsed:
         """Return the points of a body.
 
@@ -146,61 +150,68 @@ def parse(body: bytes, *, precision: str = "ns", now_ns: int) -> Parsed:
 class _Reading:
     """One body being read.
 
-    What bulk reading yields is a part: rows, which are line numbers, and a batch. The points of
-    lines read one by one are a part as well. `parsed` puts the parts together by their rows.
+    Parts are batches in the order of the lines. The points of lines read one by one go to a
+    builder, which becomes a part when a batch follows.
     """
 
     def __init__(self, bulk: Bulk, unit: int, default_ns: int) -> None:
         self._bulk = bulk
         self._unit = unit
         self._default_ns = default_ns
-        self._first_row = 0  # of what the compiled reader left
-        self._parts: list[tuple[Sequence[int], PointBatch]] = []
+        self._parts: list[PointBatch] = []
         self._builder = BatchBuilder()
-        self._built_rows: list[int] = []
+        self._n_built = 0
         self._bad: list[tuple[bytes, str]] = []
         self._refused: list[tuple[bool, str]] = []
 
     def read(self, body: bytes) -> None:
-        """Read a body: all at once if possible, else in halves, at last line by line."""
-        if self._bulk.is_native:
-            body = self._after_known_lines(body)
-        if len(body) >= MIN_BULK_BYTES or (self._bulk.is_native and body):
-            batch = self._in_bulk(body.removesuffix(b"\n"))
+        """Read a body, the lines that are known with the compiled reader if there is one."""
+        if not self._bulk.is_native:
+            self._read_piece(body)
+            return
+        start = 0
+        n_unknown = 1
+        while start < len(body):
+            batch, stop = self._bulk.read_known(body, start, self._unit, self._default_ns)
+            self._take(batch)
+            # A line that is unknown now and then is read alone. Where few are known, ever more at
+            # once are read in bulk.
+            n_unknown = 1 if len(batch) > n_unknown else 2 * n_unknown
+            start = stop
+            for _ in range(n_unknown):
+                if start < len(body):
+                    start = line_end(body, start) + 1
+            self._read_piece(body[stop:start])
+
+    def _read_piece(self, text: bytes) -> None:
+        """Read some lines: all at once if possible, else in halves, at last one by one."""
+        if len(text) >= (1 if self._bulk.is_native else MIN_BULK_BYTES):
+            batch = self._in_bulk(text.removesuffix(b"\n"))
             if batch is not None:
-                self._parts.append((self._rows(range(len(batch))), batch))
+                self._take(batch)
                 return
-        lines = [line.lstrip(BLANKS) for line in split_lines(body)]
+        lines = [line.lstrip(BLANKS) for line in split_lines(text)]
         self._read_halves([line for line in lines if line and not line.startswith(b"#")])
 
-    def _after_known_lines(self, body: bytes) -> bytes:
-        """Read what the compiled reader knows, and return the rest."""
-        batch, end = self._bulk.read_known(body, self._unit, self._default_ns)
-        if len(batch):
-            self._parts.append((range(len(batch)), batch))
-            self._first_row = len(batch)
-        return body[end:]
-
-    def _rows(self, rows: range) -> range:
-        return range(rows.start + self._first_row, rows.stop + self._first_row)
-
     def _read_halves(self, lines: list[bytes]) -> None:
+        # What the compiled reader is to know must have been read in bulk once, be it alone.
+        min_bulk = 1 if self._bulk.is_native else MIN_BULK
         retries = MAX_RETRIES
-        pending = [range(len(lines))]
+        pending = [lines]
         while pending:
-            rows = pending.pop()
-            batch = None
-            if len(rows) >= MIN_BULK and retries:
-                batch = self._in_bulk(b"\n".join(lines[rows.start : rows.stop]))
-                if batch is None:
-                    retries -= 1
-                    middle = len(rows) // 2
-                    pending += [rows[middle:], rows[:middle]]
-                else:
-                    self._parts.append((self._rows(rows), batch))
+            some = pending.pop()
+            is_bulk = len(some) >= min_bulk and retries > 0
+            batch = self._in_bulk(b"\n".join(some)) if is_bulk else None
+            if batch is not None:
+                self._take(batch)
+            elif is_bulk and len(some) > 1:
+                retries -= 1
+                middle = len(some) // 2
+                pending += [some[middle:], some[:middle]]
             else:
-                for row in rows:
-                    self._read_exactly(self._first_row + row, lines[row])
+                retries -= is_bulk
+                for line in some:
+                    self._read_exactly(line)
 
     def _in_bulk(self, text: bytes) -> PointBatch | None:
         try:
@@ -208,7 +219,7 @@ class _Reading:
         except Odd:
             return None
 
-    def _read_exactly(self, row: int, line: bytes) -> None:
+    def _read_exactly(self, line: bytes) -> None:
         try:
             point = read_line(line, self._unit)
         except LineRefusedError as refused:
@@ -218,12 +229,20 @@ class _Reading:
         else:
             time_ns = self._default_ns if point.time_ns is None else point.time_ns
             self._builder.add(point.key, time_ns, point.fields.items())
-            self._built_rows.append(row)
+            self._n_built += 1
+
+    def _take(self, batch: PointBatch) -> None:
+        """Put a batch behind what was read before."""
+        if self._n_built:
+            self._parts.append(self._builder.build())
+            self._builder = BatchBuilder()
+            self._n_built = 0
+        if len(batch):
+            self._parts.append(batch)
 
     def parsed(self) -> Parsed:
         """Return everything read."""
-        if self._built_rows or not self._parts:
-            self._parts.append((self._built_rows, self._builder.build()))
+        self._take(BatchBuilder().build())
         errors = [
             LineError(line.decode(errors="replace"), reason)
             for line, reason in self._bad[:MAX_ERRORS]
@@ -232,42 +251,35 @@ class _Reading:
         self._refused.sort(key=lambda refused: not refused[0])
         rejected = Counter(reason for _, reason in self._refused)
         return Parsed(
-            interleave(self._parts),
+            concatenated(self._parts),
             errors,
             len(self._bad),
             tuple(Rejection(points, reason) for reason, points in rejected.items()),
         )
 
 
-def interleave(parts: list[tuple[Sequence[int], PointBatch]]) -> PointBatch:
-    """Return one batch of the points of all parts, in the order of their row numbers.
-
-    Args:
-        parts: At least one; the rows of a part ascend.
-    """
+def concatenated(parts: list[PointBatch]) -> PointBatch:
+    """Return the points of some batches, one after another, as one batch."""
     if len(parts) == 1:
-        return parts[0][1]
-    order = np.argsort(np.concatenate([np.asarray(rows, np.int64) for rows, _ in parts]))
+        return parts[0]
+    if not parts:
+        return BatchBuilder().build()
     keys: dict[bytes, int] = {}
     layouts: dict[FieldLayout, int] = {}
-    key_rows = [_renumbered(keys, batch.keys, batch.key_rows) for _, batch in parts]
-    layout_rows = [_renumbered(layouts, batch.layouts, batch.layout_rows) for _, batch in parts]
+    key_rows = [_renumbered(keys, batch.keys, batch.key_rows) for batch in parts]
+    layout_rows = [_renumbered(layouts, batch.layouts, batch.layout_rows) for batch in parts]
     strings: list[str] = []
     values: list[Int64s] = []
-    for _, batch in parts:
+    for batch in parts:
         values.append(_with_strings_from(batch, len(strings)))
         strings += batch.strings
-    widths = np.concatenate([batch.widths() for _, batch in parts])
-    starts = (np.cumsum(widths) - widths)[order]
-    widths = widths[order]
-    slots = np.repeat(starts - np.cumsum(widths) + widths, widths) + np.arange(widths.sum())
     return PointBatch(
         list(keys),
-        np.concatenate(key_rows)[order],
-        np.concatenate([batch.times for _, batch in parts])[order],
+        np.concatenate(key_rows),
+        np.concatenate([batch.times for batch in parts]),
         list(layouts),
-        np.concatenate(layout_rows)[order],
-        np.concatenate(values)[slots],
+        np.concatenate(layout_rows),
+        np.concatenate(values),
         strings,
     )
 

@@ -1,13 +1,23 @@
-"""Line protocol: what is printed reads back, and bodies hold what their lines hold one by one."""
+"""Line protocol: what is printed reads back, and bodies hold what their lines hold one by one.
+
+The compiled reader is built for these tests if a compiler is there; nothing is installed.
+"""
 
 from __future__ import annotations
 
+import importlib.util
+import random
+import shutil
 import struct
-from typing import TypeAlias
+import subprocess
+import sysconfig
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
+import pytest
 from hypothesis import given, settings, strategies as st
 
-from gateway.lineprotocol import Parsed, Parser, format_points, parse
+from gateway.lineprotocol import Parsed, Parser, bulk, format_points, parse
 from gateway.lineprotocol.line import (
     BLANKS,
     LineRefusedError,
@@ -16,6 +26,10 @@ from gateway.lineprotocol.line import (
     split_lines,
 )
 from tinyflux.batch import MAX_TIME_NS, MIN_TIME_NS, FieldValue, Tags, series_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import ModuleType
 
 Row: TypeAlias = tuple[str, Tags, int, dict[str, FieldValue]]
 Canonical: TypeAlias = list[tuple[bytes, int, list[tuple[str, str, object]]]]
@@ -39,6 +53,35 @@ rows = st.tuples(
     st.integers(MIN_TIME_NS, MAX_TIME_NS),
     st.dictionaries(names, values, min_size=1, max_size=4),
 )
+
+
+def _compiled(folder: Path) -> ModuleType:
+    """Return native.c, compiled with every warning an error."""
+    compiler = shutil.which("cc")
+    include = sysconfig.get_paths()["include"]
+    if compiler is None or not Path(include, "Python.h").exists():
+        pytest.skip("no C compiler, or no Python.h")
+    source = Path(bulk.__file__).with_name("native.c")
+    target = folder / "_native.so"
+    flags = ["-O1", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", f"-I{include}"]
+    subprocess.run([compiler, *flags, str(source), "-o", str(target)], check=True)
+    spec = importlib.util.spec_from_file_location("_native", target)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["pure", "compiled"])
+def native(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[bool]:
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param:
+            module = _compiled(tmp_path_factory.mktemp("native"))
+            patch.setattr(bulk, "read_lines", module.read_lines)
+        yield bool(request.param)
 
 
 def _field_bits(fields: dict[str, FieldValue]) -> list[tuple[str, str, object]]:
@@ -130,9 +173,10 @@ def _one_by_one(body: bytes, default_ns: int) -> tuple[Canonical, list[str], int
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(bodies(), min_size=1, max_size=3))
-def test_bodies_hold_what_their_lines_hold_one_by_one(texts: list[bytes]) -> None:
-    parser = Parser(max_cache_bytes=5_000)
-    for body in [*texts, texts[0]]:
+def test_bodies_hold_what_their_lines_hold_one_by_one(native: bool, texts: list[bytes]) -> None:
+    parser = Parser(max_cache_bytes=5_000, native=native)
+    assert parser.is_native == native
+    for body in [*texts, *texts]:
         parsed = parser.parse(body, now_ns=NOW_NS)
         points, reasons, refused = _one_by_one(body, NOW_NS)
         assert _found(parsed) == points
@@ -140,6 +184,45 @@ def test_bodies_hold_what_their_lines_hold_one_by_one(texts: list[bytes]) -> Non
         assert sum(rejection.points for rejection in parsed.rejected) == refused
         assert len(set(parsed.batch.keys)) == len(parsed.batch.keys)
         assert len(set(parsed.batch.layouts)) == len(parsed.batch.layouts)
+
+
+def _number_texts(seed: int) -> list[str]:
+    """Return finite numbers in many notations."""
+    rng = random.Random(seed)
+    texts = []
+    for _ in range(2_000):
+        bits = struct.unpack("<d", rng.randbytes(8))[0]
+        texts += [
+            repr(bits),
+            f"{rng.random() * 10.0 ** rng.randrange(-5, 20):.{rng.randrange(1, 25)}f}",
+            str(rng.getrandbits(rng.randrange(1, 80))),
+            f"{rng.getrandbits(64)}.{rng.getrandbits(60)}e{rng.randrange(-330, 280)}",
+            f"-{rng.getrandbits(54) | 1 << 53}.5",
+            f"{rng.getrandbits(70)}E+{rng.randrange(30)}",
+        ]
+    return [text for text in texts if text not in ("nan", "inf", "-inf")]
+
+
+def test_numbers_are_the_nearest_double_and_integers_exact(native: bool) -> None:
+    parser = Parser(native=native)
+    rng = random.Random(7)
+    floats = _number_texts(7)
+    integers = [rng.getrandbits(64) - 2**63 for _ in floats]
+    body = "\n".join(f"m f={f},i={i}i 1" for f, i in zip(floats, integers, strict=True)).encode()
+    for _ in range(2):
+        values = parser.parse(body, now_ns=0).batch.values
+        assert values[::2].tobytes() == b"".join(struct.pack("=d", float(text)) for text in floats)
+        assert values[1::2].tolist() == integers
+
+
+def test_compiled_reader_reads_all_usual_lines_it_has_seen(native: bool) -> None:
+    body = b"".join(line + b"\n" for line in USUAL[:5] + USUAL[6:11]) * 20
+    parser = Parser(native=native)
+    first, second = (_found(parser.parse(body, now_ns=5)) for _ in range(2))
+    assert first == second == _one_by_one(body, 5)[0]
+    if native:
+        _, end = parser._bulk.read_known(body, 0, 1, 5)
+        assert end == len(body)
 
 
 @settings(deadline=None)

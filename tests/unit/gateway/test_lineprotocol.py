@@ -80,6 +80,15 @@ def test_missing_timestamps_are_now_truncated_to_the_precision(
     assert batch.times.tolist() == [expected] * n
 
 
+@pytest.mark.parametrize("stamp", [b"1,5", b"1,", b",1", b",", b"1-5", b"--1", b"1.5", b"1e3"])
+@pytest.mark.parametrize("n", [0, 50], ids=["one", "bulk"])
+def test_bad_timestamp_is_refused_alone(stamp: bytes, n: int) -> None:
+    body = _many(b"m f=1 1", n) + b"m,t=" + b"a" * 200 + b" f=1 " + stamp
+    parsed = parse(body, now_ns=0)
+    assert _reasons(parsed) == ["bad timestamp"]
+    assert len(parsed.batch) == n
+
+
 def test_blanks_behind_the_fields_are_no_timestamp() -> None:
     line = b"m,t=" + b"a" * 200 + b" f=1 "
     for n in (1, 2, 50):
