@@ -138,54 +138,42 @@ def _constant(value: float | int | bool, size: int) -> Col:
 
 
 # --- operators ------------------------------------------------------------------------------------
+_UFUNCS: Final[dict[str, np.ufunc]] = {
+    "+": np.add,
+    "-": np.subtract,
+    "*": np.multiply,
+    "&": np.bitwise_and,
+    "|": np.bitwise_or,
+    "^": np.bitwise_xor,
+}
+
+
 def _operate(op: str, left: Col, right: Col) -> Col:
     valid = left.valid & right.valid
     emits = left.emits | right.emits
     kinds = {left.type, right.type}
     if kinds == {FieldType.BOOLEAN} and op in {"&", "|", "^"}:
-        return Col(FieldType.BOOLEAN, _bitwise(op, left.values, right.values), valid, emits)
+        return Col(FieldType.BOOLEAN, _compute(op, left.values, right.values), valid, emits)
     if not kinds <= _NUMBERS:
         return Col(FieldType.NONE, np.zeros(len(valid)), np.zeros_like(valid), emits)
     if kinds == {FieldType.INTEGER} and op != "/":
-        values = _integer_arithmetic(op, left.values, right.values)
-        return Col(FieldType.INTEGER, values, valid, emits)
-    floats = _float_arithmetic(op, left.values.astype(np.float64), right.values.astype(np.float64))
-    return Col(FieldType.FLOAT, floats, valid, emits)
+        return Col(FieldType.INTEGER, _compute(op, left.values, right.values), valid, emits)
+    floats = left.values.astype(np.float64), right.values.astype(np.float64)
+    return Col(FieldType.FLOAT, _compute(op, *floats), valid, emits)
 
 
-def _bitwise(op: str, left: Values, right: Values) -> Values:
-    if op == "&":
-        return np.bitwise_and(left, right)
-    return np.bitwise_or(left, right) if op == "|" else np.bitwise_xor(left, right)
-
-
-def _integer_arithmetic(op: str, left: Values, right: Values) -> Values:
+def _compute(op: str, left: Values, right: Values) -> Values:
+    """Return an operator over two columns of one type; integers wrap."""
+    values: Values
     with np.errstate(all="ignore"):
-        match op:
-            case "+":
-                return np.add(left, right)
-            case "-":
-                return np.subtract(left, right)
-            case "*":
-                return np.multiply(left, right)
-            case "%":  # as Go: the sign of the dividend, and x % 0 = 0
-                return np.fmod(left, right, out=np.zeros_like(left), where=right != 0)
-    return _bitwise(op, left, right)
-
-
-def _float_arithmetic(op: str, left: Values, right: Values) -> Values:
-    with np.errstate(all="ignore"):
-        match op:
-            case "+":
-                return np.add(left, right)
-            case "-":
-                return np.subtract(left, right)
-            case "*":
-                return np.multiply(left, right)
-            case "/":  # influxd: x / 0 = 0
-                return np.divide(left, right, out=np.zeros_like(left), where=right != 0)
-            case _:
-                return np.fmod(left, right)
+        if op in _UFUNCS:
+            values = _UFUNCS[op](left, right)
+        elif op == "/" or left.dtype.kind == "i":  # influxd: x / 0 = 0, and integer % 0 = 0
+            ufunc = np.divide if op == "/" else np.fmod  # Go: the sign of the dividend
+            values = ufunc(left, right, out=np.zeros_like(left), where=right != 0)
+        else:
+            values = np.fmod(left, right)
+    return values
 
 
 # --- functions ------------------------------------------------------------------------------------
