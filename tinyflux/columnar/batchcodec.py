@@ -64,10 +64,10 @@ def encode(batch: PointBatch) -> bytes:
     return b"".join(
         (
             head,
-            batch.times.astype("<i8", copy=False).tobytes(),
-            batch.values.astype("<i8", copy=False).tobytes(),
-            batch.key_rows.astype("<i4", copy=False).tobytes(),
-            batch.layout_rows.astype("<i4", copy=False).tobytes(),
+            np.ascontiguousarray(batch.times, "<i8").data,
+            np.ascontiguousarray(batch.values, "<i8").data,
+            np.ascontiguousarray(batch.key_rows, "<i4").data,
+            np.ascontiguousarray(batch.layout_rows, "<i4").data,
             _lengths(batch.keys),
             keys,
             names,
@@ -107,9 +107,9 @@ def encode_ranges(ranges: Ranges) -> bytes:
     return b"".join(
         (
             _RANGES_HEAD.pack(len(ranges.starts), len(ranges.keys), len(keys), 0),
-            ranges.starts.astype("<i8", copy=False).tobytes(),
-            ranges.ends.astype("<i8", copy=False).tobytes(),
-            ranges.key_rows.astype("<i4", copy=False).tobytes(),
+            np.ascontiguousarray(ranges.starts, "<i8").data,
+            np.ascontiguousarray(ranges.ends, "<i8").data,
+            np.ascontiguousarray(ranges.key_rows, "<i4").data,
             _lengths(ranges.keys),
             keys,
         )
