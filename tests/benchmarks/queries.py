@@ -17,14 +17,13 @@ from urllib.parse import urlencode
 from tests.benchmarks.data import START_S, TSBS_FIELDS, bodies, tsbs
 from tests.benchmarks.ingest import HEADERS, Load, post
 from tests.benchmarks.servers import both_servers
-from tests.conformance.cases import Case
+from tests.conformance.cases import Answer, Case
 from tests.conformance.replay import Client, difference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from tests.benchmarks.servers import Server
-    from tests.conformance.cases import Answer
 
 TEXTS_PER_QUERY = 20
 
@@ -149,6 +148,11 @@ def fill(servers: Sequence[Server], hosts: int, hours: float) -> None:
         post(server.url, "bench", load, 2)
 
 
+def _whole(answer: Answer) -> Answer:
+    """Influxd 1.6 calls a whole answer of more than 10,000 rows partial."""
+    return Answer(answer.status, answer.body.replace(',"partial":true', ""))
+
+
 def _row(clients: Sequence[Client], name: str, texts: Sequence[str]) -> str:
     took_ms: list[list[float]] = [[] for _ in clients]
     found = ""
@@ -159,7 +163,7 @@ def _row(clients: Sequence[Client], name: str, texts: Sequence[str]) -> str:
             times.append(ms)
             answers.append(answer)
         case = Case(name, ("any order",), "query db=bench", text)
-        found = found or difference(case, answers[1], answers[0])
+        found = found or difference(case, _whole(answers[1]), answers[0])
     ours, theirs = (statistics.median(times) for times in took_ms)
     note = f" differs: {found[:120]} |" if found else ""
     return f"| {name} | {ours:.2f} | {theirs:.2f} | {theirs / ours:.1f}x |{note}"
