@@ -27,6 +27,7 @@ BAD_STRING = "BAD_STRING"  # a quoted text without an end
 OPEN_REGEX = "OPEN_REGEX"  # a regex without an end
 NOT_A_CALL = "NOT_A_CALL"  # `fill` or `tz` without its parenthesis
 
+_JOINTS = ("DOT", "DOUBLECOLON")  # they hold names together: no blank may stand before them
 CLAUSE_CALLS = ("FILL", "TZ")
 
 # Blanks and comments. Atomic: a run of blanks is never tried in parts.
@@ -141,10 +142,7 @@ class Scanner:
         start = match.start(kind)
         token = self._token(kind, match[kind], start, wanted)
         if start > before:
-            if token.type in (
-                "DOT",
-                "DOUBLECOLON",
-            ):  # they hold names together: nothing may stand before them
+            if token.type in _JOINTS:
                 token.type = ILLEGAL
             elif self._last == "DOUBLECOLON":
                 token = Token(ILLEGAL, self._text[before:start], before)

@@ -239,9 +239,8 @@ def _as_influxd_sees(
 ) -> Token:
     """Return the wrong token as influxd reads it: a little differently from our lexer."""
     if found.type in ("REGEX", OPEN_REGEX) and text.startswith("/", found.start):
-        return Token(
-            "DIV", "/", found.start
-        )  # our table knows less exactly where a regex can stand
+        # A row of the table has a little more than what can come: here a regex cannot.
+        return Token("DIV", "/", found.start)
     # Looking for a regex or for one more name, influxd reads a character behind the end.
     is_in_name = bool(taken) and taken[-1].type == "DOT" and "DOT" in viable
     if found.type == END and ("REGEX" in viable or is_in_name):
