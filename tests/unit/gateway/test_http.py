@@ -1,0 +1,92 @@
+"""Parameters, bodies and codings, apart from any endpoint."""
+
+from __future__ import annotations
+
+import gzip
+import random
+import zlib
+
+import pytest
+
+from gateway.errors import BadRequest, TooLarge
+from gateway.http import inflate, parameters
+
+LINES = b"cpu,host=a v=1 1\n" * 1000
+NO_LIMIT = 1 << 30
+
+
+@pytest.mark.parametrize(
+    ("encoded", "expected"),
+    [
+        ("", {}),
+        ("a=1&b=2", {"a": "1", "b": "2"}),
+        ("a=", {"a": ""}),
+        ("a", {"a": ""}),
+        ("a=1&a=2", {"a": "1"}),
+        ("q=SELECT+%22v%22+FROM+m", {"q": 'SELECT "v" FROM m'}),
+        ("q=%C3%A9", {"q": "é"}),
+        ("q=%FF", {"q": "\ufffd"}),
+        ("q=a%3Db%26c", {"q": "a=b&c"}),
+    ],
+)
+def test_parameters_are_decoded_and_the_first_of_equal_names_wins(
+    encoded: str, expected: dict[str, str]
+) -> None:
+    assert parameters(encoded) == expected
+
+
+@pytest.mark.parametrize(
+    ("coding", "body"),
+    [
+        ("", LINES),
+        ("identity", LINES),
+        ("gzip", gzip.compress(LINES)),
+        (" GZip ", gzip.compress(LINES)),
+        ("x-gzip", gzip.compress(LINES)),
+        ("gzip", gzip.compress(LINES[:5000]) + gzip.compress(LINES[5000:])),
+        ("deflate", zlib.compress(LINES)),
+        ("deflate", zlib.compress(LINES, wbits=-15)),
+    ],
+)
+def test_inflate_undoes_the_coding(coding: str, body: bytes) -> None:
+    assert inflate(body, coding, NO_LIMIT, NO_LIMIT) == LINES
+
+
+def test_inflate_of_an_empty_body_is_empty_whatever_it_claims() -> None:
+    assert inflate(b"", "gzip", NO_LIMIT, NO_LIMIT) == b""
+
+
+def test_inflate_gives_back_exactly_what_fits() -> None:
+    packed = gzip.compress(LINES)
+    assert inflate(packed, "gzip", len(LINES), NO_LIMIT) == LINES
+    with pytest.raises(TooLarge):
+        inflate(packed, "gzip", len(LINES) - 1, NO_LIMIT)
+
+
+def test_inflate_stops_at_the_ratio_only_beyond_a_megabyte() -> None:
+    megabyte = gzip.compress(bytes(1 << 20))
+    assert len(inflate(megabyte, "gzip", NO_LIMIT, 1)) == 1 << 20
+    more = gzip.compress(bytes((1 << 20) + 1))
+    with pytest.raises(TooLarge):
+        inflate(more, "gzip", NO_LIMIT, 1)
+    assert len(inflate(more, "gzip", NO_LIMIT, 2000)) == (1 << 20) + 1
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+def test_inflate_refuses_every_prefix(coding: str) -> None:
+    lines = LINES[:170]
+    packed = gzip.compress(lines) if coding == "gzip" else zlib.compress(lines)
+    for size in range(1, len(packed)):
+        with pytest.raises(BadRequest, match=f"{coding}: "):
+            inflate(packed[:size], coding, NO_LIMIT, NO_LIMIT)
+
+
+def test_inflate_of_noise_refuses_and_never_fails_otherwise() -> None:
+    source = random.Random(5)
+    for _ in range(2000):
+        noise = source.randbytes(source.randrange(1, 60))
+        for coding in ("gzip", "deflate"):
+            try:
+                inflate(noise, coding, 1 << 20, NO_LIMIT)
+            except (BadRequest, TooLarge):
+                continue
