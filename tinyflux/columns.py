@@ -261,15 +261,18 @@ class PointColumns:
     ) -> tuple[type, ...]:
         actual = list(types)
         for i, value in enumerate(values):
-            kind = _slot_kind(types[i])
-            if kind is SlotKind.INTEGER and abs(value) > MAX_FLOAT_INTEGER:
-                actual[i] = _BigInteger
-                kind = SlotKind.OBJECT
-            if kind is SlotKind.OBJECT:
+            kind = types[i]
+            if kind is float or (kind is int and abs(value) <= MAX_FLOAT_INTEGER):
+                out.append(value)
+            elif value is None:
+                out.append(0.0)
+            elif _slot_kind(kind) is SlotKind.FLOAT:  # of numpy, for one
+                out.append(value)
+            else:
+                if isinstance(value, int) and not isinstance(value, bool):
+                    actual[i] = _BigInteger
                 out.append(len(self.objects))
                 self.objects.append(value)
-            else:
-                out.append(0.0 if value is None else value)
         return tuple(actual)
 
     def _shape_number(

@@ -74,7 +74,7 @@ def _call(name: str, call: Any) -> Call:
 
 def _columns_of(points: Iterable[Point]) -> ColumnarStorage:
     storage = ParquetStorage()
-    storage.append_batch(batch_from_points(points, storage))
+    storage.append_batch(batch_from_points(list(points), storage))
     return storage
 
 

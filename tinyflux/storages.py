@@ -151,9 +151,9 @@ class MemoryStorage(Storage):
     def __len__(self) -> int:
         return len(self._memory)
 
-    def append(self, points: Sequence[Point], temporary: bool = False) -> None:
+    def append(self, items: Sequence[Point], temporary: bool = False) -> None:
         """Append points, kept by reference."""
-        (self._temp_memory if temporary else self._memory).extend(points)
+        (self._temp_memory if temporary else self._memory).extend(items)
 
     def read(self) -> list[Point]:
         """Return all points in insertion order: the stored objects in a new list."""
