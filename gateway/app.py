@@ -19,7 +19,7 @@ from starlette.routing import Route
 
 from gateway import retention
 from gateway.catalog import Catalog
-from gateway.errors import InfluxError, Overloaded
+from gateway.errors import InfluxError
 from gateway.http import INFLUXDB_VERSION, ClientGone, error_response, header
 from gateway.metrics import Metrics
 from gateway.query import QueryEndpoint
@@ -166,8 +166,7 @@ class Edge:
 def _answer(exc: Exception, scope: Scope) -> Response:
     """Return the answer to a request that failed."""
     if isinstance(exc, InfluxError):
-        headers = {"retry-after": str(exc.retry_after_s)} if isinstance(exc, Overloaded) else {}
-        return error_response(exc.status, exc.text, headers=headers)
+        return error_response(exc.status, exc.text, headers=exc.headers)
     if isinstance(exc, HTTPException):
         return error_response(exc.status_code, exc.detail, headers=exc.headers)
     for kind in type(exc).__mro__:

@@ -8,7 +8,7 @@
       NotFound                404
         DatabaseNotFound           its text is the one of /query; /write quotes the name
       TooLarge                413
-      Overloaded              503  a bounded queue is full; come back after `retry_after_s`
+      Overloaded              503  a bounded queue is full; come back later
       RetentionPolicyNotFound 500  influxd answers 500 here too
 
 The text is influxd's wherever influxd has one: clients compare it. The status is what HTTP says
@@ -19,7 +19,10 @@ the layers below know no HTTP, their statuses are in `gateway.app`.
 # ruff: noqa: N818 - the names are HTTP's and influxd's words
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class InfluxError(Exception):
@@ -27,10 +30,12 @@ class InfluxError(Exception):
 
     Attributes:
         status: The HTTP status.
+        headers: What HTTP wants to be sent with this status.
         text: What the client reads in `error`.
     """
 
     status: ClassVar[int] = 500
+    headers: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -51,6 +56,7 @@ class Unauthorized(InfluxError):
     """Nobody we know is asking."""
 
     status = 401
+    headers: ClassVar[Mapping[str, str]] = {"www-authenticate": 'Basic realm="InfluxDB"'}
 
 
 class Forbidden(InfluxError):
@@ -91,11 +97,7 @@ class TooLarge(InfluxError):
 
 
 class Overloaded(InfluxError):
-    """A bounded queue is full; nothing was done.
-
-    Attributes:
-        retry_after_s: When to come back, in seconds.
-    """
+    """A bounded queue is full; nothing was done, and the client may come back in a second."""
 
     status = 503
-    retry_after_s: ClassVar[int] = 1
+    headers: ClassVar[Mapping[str, str]] = {"retry-after": "1"}

@@ -137,9 +137,12 @@ class QueryEndpoint:
         try:
             response = await self._response(request, receive)
         except InfluxError as exc:
-            encoder = request.encoder()
             response = error_response(
-                exc.status, exc.text, body=encoder.error(exc.text), media_type=request.media_type
+                exc.status,
+                exc.text,
+                body=request.encoder().error(exc.text),
+                media_type=request.media_type,
+                headers=exc.headers,
             )
         await response(scope, receive, send)
 

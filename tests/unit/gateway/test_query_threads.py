@@ -1,0 +1,157 @@
+"""Queries that take long: bounded, stopped when nobody waits for them, in nobody's way."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from typing import TYPE_CHECKING, TypeVar
+
+import orjson
+import pytest
+
+from gateway.app import create_app
+from gateway.config import Settings
+from gateway.errors import InfluxError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator
+
+    from starlette.applications import Starlette
+    from starlette.types import Message
+
+    from gateway.results import Series
+    from gateway.session import Session
+    from grammar import ast
+
+PATIENCE_S = 30.0
+_T = TypeVar("_T")
+
+
+class Gate:
+    """Holds statements until it is opened or they are interrupted, and counts both."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.n_running = 0
+        self.n_interrupted = 0
+        self.is_open = False
+
+    def execute(self, _: ast.Statement, session: Session) -> list[Series]:
+        with self._lock:
+            self.n_running += 1
+        deadline = time.monotonic() + PATIENCE_S
+        try:
+            while not self.is_open and time.monotonic() < deadline:
+                session.interrupt.check()
+                time.sleep(0.001)
+        except InfluxError:
+            with self._lock:
+                self.n_interrupted += 1
+            raise
+        finally:
+            with self._lock:
+                self.n_running -= 1
+        return []
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+    gate = Gate()
+    monkeypatch.setattr("gateway.statements.run.execute", gate.execute)
+    yield gate
+    gate.is_open = True
+
+
+async def get(
+    app: Starlette, path: str, query: bytes = b"", gone: asyncio.Event | None = None
+) -> tuple[int, dict[str, str], bytes]:
+    """Send a GET and return status, headers and body; `gone` is when the client hangs up."""
+    sent: list[Message] = []
+    asked = 0
+
+    async def receive() -> Message:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            return {"type": "http.request", "body": b"", "more_body": False}
+        await (gone or asyncio.Event()).wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
+        "method": "GET",
+        "path": path,
+        "root_path": "",
+        "query_string": query,
+        "headers": [],
+    }
+    await app(scope, receive, send)
+    headers = {key.decode(): value.decode() for key, value in sent[0]["headers"]}
+    return sent[0]["status"], headers, b"".join(message["body"] for message in sent[1:])
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110 - what it waits for happens in other threads
+        await asyncio.sleep(0.001)
+
+
+def run(settings: Settings, test: Callable[[Starlette], Coroutine[None, None, _T]]) -> _T:
+    """Run a test on a server with these settings, for a bounded time."""
+
+    async def bounded() -> _T:
+        app = create_app(settings, in_memory=True)
+        async with app.router.lifespan_context(app):
+            return await asyncio.wait_for(test(app), PATIENCE_S)
+
+    return asyncio.run(bounded())
+
+
+def test_query_over_the_bound_answers_503_and_the_others_are_served(gate: Gate) -> None:
+    async def test(app: Starlette) -> None:
+        asking = [asyncio.create_task(get(app, "/query", b"q=SHOW+USERS")) for _ in range(3)]
+        await until(lambda: gate.n_running == 1)
+        status, headers, body = await get(app, "/query", b"q=SHOW+USERS")
+        assert (status, headers["retry-after"]) == (503, "1")
+        assert orjson.loads(body) == {"error": "too many queries are waiting"}
+        gate.is_open = True
+        assert [status for status, _, _ in await asyncio.gather(*asking)] == [200] * 3
+
+    run(Settings(query_threads=1, max_queued_queries=2), test)
+
+
+def test_query_whose_client_goes_away_is_interrupted(gate: Gate) -> None:
+    async def test(app: Starlette) -> None:
+        gone = asyncio.Event()
+        asking = asyncio.create_task(get(app, "/query", b"q=SHOW+USERS", gone))
+        await until(lambda: gate.n_running == 1)
+        gone.set()
+        await asking
+        assert gate.n_interrupted == 1
+
+    run(Settings(), test)
+
+
+def test_long_query_is_in_the_way_of_nobody(gate: Gate) -> None:
+    async def test(app: Starlette) -> None:
+        asking = asyncio.create_task(get(app, "/query", b"q=SHOW+USERS"))
+        await until(lambda: gate.n_running == 1)
+        assert (await get(app, "/ping"))[0] == 204
+        gate.is_open = True
+        await asking
+
+    run(Settings(query_threads=1), test)
+
+
+def test_stop_interrupts_what_runs(gate: Gate) -> None:
+    async def test(app: Starlette) -> Awaitable[object]:
+        asking = asyncio.create_task(get(app, "/query", b"q=SHOW+USERS&async=true"))
+        await until(lambda: gate.n_running == 1)
+        return asking
+
+    run(Settings(), test)
+    assert gate.n_interrupted == 1
