@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -62,8 +63,8 @@ _LOG_FILE_BYTES: Final = 64 << 20
 _FLUSH_BYTES: Final = 64 << 20
 # A writer waits for the flusher when this many times the bytes of a flush are held.
 _MOST_FLUSHES_HELD: Final = 4
-# On close, fewer points than this stay in the log, whose replay is cheaper than many tiny segments.
-_FLUSH_POINTS_ON_CLOSE: Final = 50_000
+# By age and on close, fewer points stay in the log: replaying it is cheaper than tiny segments.
+_FLUSH_POINTS: Final = 50_000
 
 
 class _Layers(NamedTuple):
@@ -92,6 +93,7 @@ class ParquetStorage(LiveReader, ItemStorage):
             the promises.
         log_file_bytes: About how long a log file gets.
         flush_bytes: How many bytes of points are held in memory before they go into segments.
+        flush_after_s: How long points are held in memory, when there are many enough.
         shard_duration_ns: How long a shard is. A store keeps what it was made with.
         chunk_cache_bytes: How much of what was read from segments is kept in memory.
         files: The file system; for tests.
@@ -110,6 +112,7 @@ class ParquetStorage(LiveReader, ItemStorage):
         sync: SyncMode = "group",
         log_file_bytes: int = _LOG_FILE_BYTES,
         flush_bytes: int = _FLUSH_BYTES,
+        flush_after_s: float = 600.0,
         shard_duration_ns: int = DEFAULT_SHARD_DURATION_NS,
         chunk_cache_bytes: int = DEFAULT_CHUNK_BYTES,
         files: FileSystem | None = None,
@@ -130,6 +133,7 @@ class ParquetStorage(LiveReader, ItemStorage):
         self._log: Log | None = None
         self._recovered = (0, 0)  # frames read, damaged places
         self._flush_bytes = flush_bytes
+        self._flush_after_s = flush_after_s
         self._shard_duration_ns = shard_duration_ns
         self._segments: Segments | None = None
         self._flusher = Flusher(f"flusher {path}", self._flush_and_compact)
@@ -140,6 +144,7 @@ class ParquetStorage(LiveReader, ItemStorage):
         self._initially_empty = not self._index
 
     def _new_memtable(self) -> Memtable:
+        self._memtable_since = time.monotonic()
         return Memtable(self._intake.shapes, overwrite=self.overwrite)
 
     # Opening and closing
@@ -212,11 +217,12 @@ class ParquetStorage(LiveReader, ItemStorage):
         if self._closed:
             return
         self._flusher.stop()
-        if self._layers.frozen or self._layers.memtable.n_points >= _FLUSH_POINTS_ON_CLOSE:
+        if self._layers.frozen or self._layers.memtable.n_points >= _FLUSH_POINTS:
             try:
                 self.flush()
-            except (OSError, StorageClosed) as exc:  # what is not in segments is in the log
-                logger.warning("flush on close failed: path=%s error=%s", self.path, exc)
+            except Exception:
+                # Whatever it was: what is not in segments is in the log.
+                logger.exception("flush on close failed: path=%s", self.path)
         with self._lock:
             if self._closed:
                 return
@@ -352,8 +358,10 @@ class ParquetStorage(LiveReader, ItemStorage):
         """Have the flusher work when enough is held in memory; wait for it when it is too much."""
         if self._segments is None:
             return
-        held = self._layers.memtable.n_bytes
-        if held >= self._flush_bytes:
+        memtable = self._layers.memtable
+        held = memtable.n_bytes
+        old = time.monotonic() - self._memtable_since > self._flush_after_s
+        if held >= self._flush_bytes or (old and memtable.n_points >= _FLUSH_POINTS):
             self._flusher.wake()
             if held >= _MOST_FLUSHES_HELD * self._flush_bytes:
                 self._flusher.wait()
@@ -410,6 +418,7 @@ class ParquetStorage(LiveReader, ItemStorage):
             if not plan.n_out:
                 return 0
             entry = self._replace(plan.deletion, plan.batch)
+        self._flush_when_due()
         self._wait(entry)
         return plan.n_out
 
@@ -428,6 +437,7 @@ class ParquetStorage(LiveReader, ItemStorage):
                 ids, np.full(len(ids), MIN_TIME_NS), np.full(len(ids), MAX_TIME_NS)
             )
             entry = self._replace(everything, batch)
+        self._flush_when_due()
         self._wait(entry)
 
     def _replace(self, deletion: Deletion, batch: PointBatch) -> Entry | None:

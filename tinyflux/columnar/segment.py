@@ -12,7 +12,6 @@ of the pages; both end in CorruptionError, never in missing rows.
 
 from __future__ import annotations
 
-import base64
 import threading
 import zlib
 from dataclasses import dataclass
@@ -24,7 +23,8 @@ import orjson
 
 from tinyflux.batch import FieldType
 from tinyflux.columnar.base import FieldColumn
-from tinyflux.columnar.scan import Run, concat, empty_run, search
+from tinyflux.columnar.rowgroups import RowGroups, cut, join, pack_runs, split, unpack_runs
+from tinyflux.columnar.scan import Run, empty_run, search
 from tinyflux.errors import CorruptionError
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def encode_segment(
             for key, column in run.columns.items()
         },
         "row_group_rows": row_group_rows,
-        "runs": _pack_runs(run),
+        "runs": pack_runs(run),
     }
     table = pa.table(arrays).replace_schema_metadata({METADATA_KEY: orjson.dumps(document)})
     dictionary, encodings = _encodings(arrays, names)
@@ -229,31 +229,6 @@ def _is_smaller_as_dictionary(array: Any, encoding: str) -> bool:
     return bool(sizes[0] < sizes[1])
 
 
-def _pack_runs(run: Run) -> str:
-    """Return the run table as text: ids, row counts, first and last time of each series.
-
-    Four arrays of int64, little endian, the ids as differences, one after another, compressed.
-    """
-    starts, ends = run.offsets[:-1], run.offsets[1:] - 1
-    table = np.stack(
-        (
-            np.diff(run.ids, prepend=0),
-            np.diff(run.offsets),
-            run.times[starts],
-            run.times[ends],
-        )
-    ).astype("<i8")
-    return base64.b64encode(zlib.compress(table.tobytes(), 1)).decode("ascii")
-
-
-def _unpack_runs(text: str) -> tuple[Int64s, Int64s, Int64s, Int64s]:
-    """Return ids, offsets, first times and last times."""
-    table = np.frombuffer(zlib.decompress(base64.b64decode(text)), "<i8").reshape(4, -1)
-    offsets = np.zeros(table.shape[1] + 1, np.int64)
-    np.cumsum(table[1], out=offsets[1:])
-    return np.cumsum(table[0]), offsets, table[2].copy(), table[3].copy()
-
-
 def _check(file: BinaryIO, info: SegmentInfo) -> None:
     """Compare size and footer of a file with what the manifest says.
 
@@ -284,9 +259,7 @@ class _Layout:
         offsets: int64[k + 1], their rows.
         firsts: int64[k], the first time of each series.
         lasts: int64[k], the last one.
-        group_rows: Rows of a row group; the last one may have fewer.
-        group_firsts: int64[r], the smallest time of each row group.
-        group_lasts: int64[r], the greatest one.
+        groups: The row groups.
     """
 
     metadata: Any
@@ -295,9 +268,7 @@ class _Layout:
     offsets: Int64s
     firsts: Int64s
     lasts: Int64s
-    group_rows: int
-    group_firsts: Int64s
-    group_lasts: Int64s
+    groups: RowGroups
 
 
 class Segment:
@@ -367,26 +338,26 @@ class Segment:
         if not len(at):
             return empty_run()
         low, high = layout.offsets[at], layout.offsets[at + 1]
-        groups, low, high = _needed_groups(layout, low, high, start_ns, end_ns)
+        groups, low, high = layout.groups.needed(low, high, start_ns, end_ns)
         if not len(groups):
             return empty_run()
         names = [name for name in (layout.fields if fields is None else fields)
                  if name in layout.fields]  # fmt: skip
         chunks = self._chunks(layout, groups, [_TIME_CHUNK, *names])
         if start_ns > self.info.first_ns or end_ns < self.info.last_ns:
-            times: Int64s = _join(chunks[_TIME_CHUNK]).values  # type: ignore[assignment]
+            times: Int64s = join(chunks[_TIME_CHUNK]).values  # type: ignore[assignment]
             if start_ns > self.info.first_ns:
                 low = search(times, low, high, start_ns, "left")
             if end_ns < self.info.last_ns:
                 high = search(times, low, high, end_ns, "right")
-        return _cut(layout.ids[at], low, high, chunks)
+        return cut(layout.ids[at], low, high, chunks, _TIME_CHUNK)
 
     def read_all(self) -> Run:
         """Return all rows. They do not go through the cache."""
         layout = self._open()
-        groups = np.arange(len(layout.group_firsts))
+        groups = np.arange(len(layout.groups))
         chunks = self._decode(layout, groups, [_TIME_CHUNK, *layout.fields])
-        joined = {name: _join(parts) for name, parts in chunks.items()}
+        joined = {name: join(parts) for name, parts in chunks.items()}
         times: Int64s = joined.pop(_TIME_CHUNK).values  # type: ignore[assignment]
         return Run(layout.ids, layout.offsets, times, joined)
 
@@ -426,7 +397,7 @@ class Segment:
         except ValueError as exc:  # pyarrow's errors are ValueErrors too
             raise CorruptionError(self.path, None, str(exc)) from exc
         document = orjson.loads(metadata.metadata[METADATA_KEY])
-        ids, offsets, firsts, lasts = _unpack_runs(document["runs"])
+        ids, offsets, firsts, lasts = unpack_runs(document["runs"])
         bounds = _group_bounds(metadata)
         return _Layout(
             metadata,
@@ -438,9 +409,7 @@ class Segment:
             offsets,
             firsts,
             lasts,
-            document["row_group_rows"],
-            bounds[:, 0],
-            bounds[:, 1],
+            RowGroups(document["row_group_rows"], bounds[:, 0], bounds[:, 1]),
         )
 
     def _chunks(
@@ -498,7 +467,7 @@ class Segment:
             whole = _column_from_arrow(
                 table.column(column), kind, None if none is None else table.column(none)
             )
-            chunks[name] = _split(whole, counts)
+            chunks[name] = split(whole, counts)
         return chunks
 
 
@@ -514,68 +483,6 @@ def _group_bounds(metadata: Any) -> Int64s:
         statistics = metadata.row_group(group).column(0).statistics
         bounds[group] = statistics.min_raw, statistics.max_raw
     return bounds
-
-
-def _needed_groups(
-    layout: _Layout, low: Int64s, high: Int64s, start_ns: int, end_ns: int
-) -> tuple[Int64s, Int64s, Int64s]:
-    """Return the row groups that can hold wanted rows, and the rows counted within these alone."""
-    size, n_groups = layout.group_rows, len(layout.group_firsts)
-    changes = np.zeros(n_groups + 1, np.int64)
-    np.add.at(changes, low // size, 1)
-    np.add.at(changes, (high - 1) // size + 1, -1)
-    needed = np.cumsum(changes)[:-1] > 0
-    needed &= (layout.group_firsts <= end_ns) & (layout.group_lasts >= start_ns)
-    groups = np.flatnonzero(needed)
-    before = np.zeros(n_groups + 1, np.int64)  # rows of needed groups before each group
-    np.cumsum(needed * size, out=before[1:])
-    kept = np.append(needed, False)
-    low = before[low // size] + np.where(kept[low // size], low % size, 0)
-    high = before[high // size] + np.where(kept[high // size], high % size, 0)
-    return groups, low, high
-
-
-def _cut(ids: Int64s, low: Int64s, high: Int64s, chunks: Mapping[str, list[FieldColumn]]) -> Run:
-    """Return the rows low[i]:high[i] of series ids[i], of chunks one after another, as a run."""
-    some = high > low
-    if not some.all():
-        ids, low, high = ids[some], low[some], high[some]
-    if not len(ids):
-        return empty_run()
-    lengths = high - low
-    offsets = np.zeros(len(ids) + 1, np.int64)
-    np.cumsum(lengths, out=offsets[1:])
-    ends = np.cumsum([len(chunk.values) for chunk in chunks[_TIME_CHUNK]])
-    places: list[Int64s | slice] = []
-    if np.array_equal(low[1:], high[:-1]):  # side by side: views
-        for start, end in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True):
-            first, last = max(int(low[0]), start), min(int(high[-1]), end)
-            places.append(slice(first - start, max(last, first) - start))
-    else:
-        rows = np.repeat(low - offsets[:-1], lengths) + np.arange(offsets[-1])
-        cuts = np.searchsorted(rows, ends)
-        places += np.split(rows, cuts[:-1])
-        for part, start in zip(places[1:], ends[:-1].tolist(), strict=True):
-            part -= start  # noqa: PLW2901  # in place
-    columns = {
-        name: _join([chunk.take(part) for chunk, part in zip(parts, places, strict=True)])
-        for name, parts in chunks.items()
-    }
-    times: Int64s = columns.pop(_TIME_CHUNK).values  # type: ignore[assignment]  # always int64
-    return Run(ids, offsets, times, columns)
-
-
-def _join(chunks: Sequence[FieldColumn]) -> FieldColumn:
-    return chunks[0] if len(chunks) == 1 else concat(chunks, [len(c.values) for c in chunks])
-
-
-def _split(column: FieldColumn, counts: Sequence[int]) -> list[FieldColumn]:
-    """Return a column in pieces that own their memory, so that each can be let go alone."""
-    if len(counts) == 1:
-        return [column]
-    ends = np.cumsum(counts).tolist()
-    rows = [np.arange(end - n, end) for n, end in zip(counts, ends, strict=True)]
-    return [column.take(part) for part in rows]
 
 
 def _column_from_arrow(data: Any, kind: FieldType, none: Any) -> FieldColumn:

@@ -1,0 +1,154 @@
+"""Row groups of a segment: the run table, which groups a read needs, and cutting rows out.
+
+Pure: no file, no Parquet.
+"""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tinyflux.columnar.base import FieldColumn
+from tinyflux.columnar.scan import Run, concat, empty_run
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from tinyflux.batch import Int64s
+
+
+def pack_runs(run: Run) -> str:
+    """Return the run table as text: ids, row counts, first and last time of each series.
+
+    Four arrays of int64, little endian, the ids as differences, one after another, compressed.
+    """
+    starts, ends = run.offsets[:-1], run.offsets[1:] - 1
+    table = np.stack(
+        (
+            np.diff(run.ids, prepend=0),
+            np.diff(run.offsets),
+            run.times[starts],
+            run.times[ends],
+        )
+    ).astype("<i8")
+    return base64.b64encode(zlib.compress(table.tobytes(), 1)).decode("ascii")
+
+
+def unpack_runs(text: str) -> tuple[Int64s, Int64s, Int64s, Int64s]:
+    """Return ids, offsets, first times and last times."""
+    table = np.frombuffer(zlib.decompress(base64.b64decode(text)), "<i8").reshape(4, -1)
+    offsets = np.zeros(table.shape[1] + 1, np.int64)
+    np.cumsum(table[1], out=offsets[1:])
+    return np.cumsum(table[0]), offsets, table[2].copy(), table[3].copy()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RowGroups:
+    """The row groups of a segment.
+
+    Attributes:
+        size: Rows of a row group; the last one may have fewer.
+        firsts: int64[r], the smallest time of each row group.
+        lasts: int64[r], the greatest one.
+    """
+
+    size: int
+    firsts: Int64s
+    lasts: Int64s
+
+    def __len__(self) -> int:
+        return len(self.firsts)
+
+    def needed(
+        self, low: Int64s, high: Int64s, start_ns: int, end_ns: int
+    ) -> tuple[Int64s, Int64s, Int64s]:
+        """Return the row groups that can hold wanted rows, and the rows counted in these alone.
+
+        Args:
+            low: int64[k], starts of ranges of rows that are wanted.
+            high: int64[k], their ends.
+            start_ns: First time that is wanted.
+            end_ns: Last time.
+
+        Returns:
+            groups, low, high: the numbers of the row groups, ascending; and the ranges when these
+                row groups stand one after another, without the rows that are in no needed one.
+        """
+        size = self.size
+        changes = np.zeros(len(self) + 1, np.int64)
+        np.add.at(changes, low // size, 1)
+        np.add.at(changes, (high - 1) // size + 1, -1)
+        needed = np.cumsum(changes)[:-1] > 0
+        needed &= (self.firsts <= end_ns) & (self.lasts >= start_ns)
+        before = np.zeros(len(self) + 1, np.int64)  # rows of needed groups before each group
+        np.cumsum(needed * size, out=before[1:])
+        kept = np.append(needed, False)
+        low = before[low // size] + np.where(kept[low // size], low % size, 0)
+        high = before[high // size] + np.where(kept[high // size], high % size, 0)
+        return np.flatnonzero(needed), low, high
+
+
+def cut(
+    ids: Int64s, low: Int64s, high: Int64s, chunks: Mapping[str, list[FieldColumn]], time: str
+) -> Run:
+    """Return the rows low[i]:high[i] of series ids[i], of chunks one after another, as a run.
+
+    Args:
+        ids: int64[k], ascending.
+        low: int64[k], the first row of each series.
+        high: int64[k], the row behind its last one.
+        chunks: The columns, each in as many chunks.
+        time: The name of the column of times.
+    """
+    some = high > low
+    if not some.all():
+        ids, low, high = ids[some], low[some], high[some]
+    if not len(ids):
+        return empty_run()
+    lengths = high - low
+    offsets = np.zeros(len(ids) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    ends = np.cumsum([len(chunk.values) for chunk in chunks[time]])
+    places: list[Int64s | slice] = []
+    if np.array_equal(low[1:], high[:-1]):  # side by side: views
+        for start, end in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True):
+            first, last = max(int(low[0]), start), min(int(high[-1]), end)
+            places.append(slice(first - start, max(last, first) - start))
+    else:
+        rows = np.repeat(low - offsets[:-1], lengths) + np.arange(offsets[-1])
+        cuts = np.searchsorted(rows, ends)
+        places += np.split(rows, cuts[:-1])
+        for part, start in zip(places[1:], ends[:-1].tolist(), strict=True):
+            part -= start  # noqa: PLW2901  # in place
+    columns = {
+        name: join([chunk.take(part) for chunk, part in zip(parts, places, strict=True)])
+        for name, parts in chunks.items()
+    }
+    times: Int64s = columns.pop(time).values  # type: ignore[assignment]  # always int64
+    return Run(ids, offsets, times, columns)
+
+
+def join(chunks: Sequence[FieldColumn]) -> FieldColumn:
+    """Return chunks of one column one after another."""
+    return chunks[0] if len(chunks) == 1 else concat(chunks, [len(c.values) for c in chunks])
+
+
+def split(column: FieldColumn, counts: Sequence[int]) -> list[FieldColumn]:
+    """Return a column in pieces that own their memory, so that each can be let go alone."""
+    if len(counts) == 1:
+        return [column]
+    ends = np.cumsum(counts).tolist()
+    pieces = [column.take(slice(end - n, end)) for n, end in zip(counts, ends, strict=True)]
+    return [
+        FieldColumn(
+            piece.type,
+            piece.values.copy(),
+            None if piece.valid is None else piece.valid.copy(),
+            None if piece.none is None else piece.none.copy(),
+        )
+        for piece in pieces
+    ]
