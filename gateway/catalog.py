@@ -1,4 +1,4 @@
-"""The catalog: which databases and retention policies exist, and the stores that hold their points.
+"""The catalog: which databases, retention policies and users exist, and the stores of the points.
 
     data/catalog.json             this catalog, replaced atomically; the truth about what exists
     data/catalog.lock             held while a process owns the directory
@@ -12,7 +12,8 @@ Invariants
 - What is dropped is noted as `dropping` in the same replacement of catalog.json that forgets it,
   and the note stays until its files are gone: a crash in between leaves nothing that a later
   database of the same name could show.
-- The databases are frozen values in a dict that is replaced, never changed: readers take no lock.
+- Databases and users are frozen values in dicts that are replaced, never changed: readers take no
+  lock.
 
 Source of the policy rules: influxd 1.x services/meta (NormalisedShardDuration,
 CreateRetentionPolicy, ...), measured.
@@ -25,20 +26,22 @@ import logging
 import os
 import shutil
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 import orjson
 
+from gateway import users
 from gateway.errors import DatabaseNotFound, RetentionPolicyNotFound, StatementError
 from tinyflux.columnar.parquet import ParquetStorage
 from tinyflux.errors import CorruptionError, StorageClosed, StorageLocked
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from gateway.config import Settings
+    from gateway.users import User
     from tinyflux.columnar.base import ColumnarStorage
     from tinyflux.columnar.wal import SyncMode
 
@@ -119,6 +122,19 @@ class PolicyChange:
     is_default: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Contents:
+    """What catalog.json holds; `dropping` are databases and policies, policy "" is all of them."""
+
+    databases: Mapping[str, Database] = field(default_factory=dict)
+    users: Mapping[str, User] = field(default_factory=dict)
+    dropping: tuple[tuple[str, str], ...] = ()
+
+    def with_database(self, database: Database) -> _Contents:
+        """Return this with a database added, or changed in its place."""
+        return replace(self, databases={**self.databases, database.name: database})
+
+
 def shard_duration(duration_ns: int, wanted_ns: int | None = None) -> int:
     """Return the shard duration of a policy in ns.
 
@@ -169,15 +185,14 @@ class Catalog:
         self._settings = settings
         self._lock = threading.RLock()  # held by every change, and while a store is opened
         self._stores: dict[_StoreKey, ColumnarStorage] = {}
-        self._databases: dict[str, Database] = {}
-        self._dropping: tuple[tuple[str, str], ...] = ()  # policy "" is the whole database
+        self._contents = _Contents()
         self._is_closed = False
         self._lock_fd = -1
         if directory is not None:
             directory.mkdir(parents=True, exist_ok=True)
             self._lock_fd = _lock_directory(directory)
             try:
-                self._databases, self._dropping = _read(directory / "catalog.json")
+                self._contents = _read(directory / "catalog.json")
                 self._finish_drops()
             except BaseException:
                 os.close(self._lock_fd)
@@ -185,9 +200,19 @@ class Catalog:
 
     # --- what exists ------------------------------------------------------------------------------
     @property
+    def users(self) -> Mapping[str, User]:
+        """The users by name, in the order they were created; a value that never changes."""
+        return self._contents.users
+
+    @property
+    def has_admin(self) -> bool:
+        """Whether there is a user who may do everything."""
+        return any(user.is_admin for user in self._contents.users.values())
+
+    @property
     def databases(self) -> Mapping[str, Database]:
         """The databases by name, in the order they were created; a value that never changes."""
-        return self._databases
+        return self._contents.databases
 
     def database(self, name: str) -> Database:
         """Return a database.
@@ -196,7 +221,7 @@ class Catalog:
             DatabaseNotFound: There is none of this name.
         """
         try:
-            return self._databases[name]
+            return self._contents.databases[name]
         except KeyError:
             raise DatabaseNotFound(name) from None
 
@@ -234,22 +259,24 @@ class Catalog:
         """
         wanted = change or PolicyChange()
         with self._lock:
-            existing = self._databases.get(name)
+            existing = self.databases.get(name)
             if existing is not None:
                 if change is not None or policy:
                     _check_same_default(existing, wanted, policy)
                 return
             first = _new_policy(policy or DEFAULT_POLICY, wanted)
             directory_name(name)
-            self._commit({**self._databases, name: Database(name, (first,), first.name)})
+            self._put(Database(name, (first,), first.name))
 
     def drop_database(self, name: str) -> bool:
-        """Delete a database with all its points. Returns whether it existed."""
+        """Delete a database with its points and the rights on it. Returns whether it existed."""
         with self._lock:
-            if name not in self._databases:
+            if name not in self.databases:
                 return False
-            rest = {key: value for key, value in self._databases.items() if key != name}
-            self._drop(rest, name, "")
+            rest = {key: value for key, value in self.databases.items() if key != name}
+            # Whoever creates this name again gives the rights on it again.
+            kept = {key: user.without_database(name) for key, user in self.users.items()}
+            self._drop(replace(self._contents, databases=rest, users=kept), name, "")
             return True
 
     def create_policy(self, database: str, name: str, change: PolicyChange) -> None:
@@ -312,8 +339,18 @@ class Catalog:
             if not entry.has_policy(name):
                 return False
             kept = tuple(policy for policy in entry.policies if policy.name != name)
-            self._drop({**self._databases, database: replace(entry, policies=kept)}, database, name)
+            contents = self._contents.with_database(replace(entry, policies=kept))
+            self._drop(contents, database, name)
             return True
+
+    def change_users(self, change: Callable[[Mapping[str, User]], Mapping[str, User]]) -> None:
+        """Replace the users in one step.
+
+        Args:
+            change: Gets the users and gives the new ones; what it raises leaves the old ones.
+        """
+        with self._lock:
+            self._commit(replace(self._contents, users=change(self.users)))
 
     def close(self) -> None:
         """Close all stores and give the directory up. Closing again does nothing."""
@@ -354,36 +391,34 @@ class Catalog:
         )
 
     def _put(self, database: Database) -> None:
-        self._commit({**self._databases, database.name: database})
+        self._commit(self._contents.with_database(database))
 
-    def _commit(
-        self, databases: dict[str, Database], dropping: tuple[tuple[str, str], ...] | None = None
-    ) -> None:
+    def _commit(self, contents: _Contents) -> None:
         """Write the new state, then show it."""
-        dropping = self._dropping if dropping is None else dropping
         if self._is_closed:
             raise StorageClosed("the catalog is closed")
         if self._directory is not None:
-            _write(self._directory / "catalog.json", databases, dropping)
-        self._databases, self._dropping = databases, dropping
+            _write(self._directory / "catalog.json", contents)
+        self._contents = contents
 
-    def _drop(self, databases: dict[str, Database], database: str, policy: str) -> None:
-        self._commit(databases, (*self._dropping, (database, policy)))
+    def _drop(self, contents: _Contents, database: str, policy: str) -> None:
+        self._commit(replace(contents, dropping=(*contents.dropping, (database, policy))))
         gone = [key for key in self._stores if key[0] == database and policy in {"", key[1]}]
         self._close_stores(gone)
         self._finish_drops()
 
     def _finish_drops(self) -> None:
         """Delete the files of everything noted as dropping, then the notes."""
-        if not self._dropping:
+        dropping = self._contents.dropping
+        if not dropping:
             return
         if self._directory is not None:
-            for database, policy in self._dropping:
+            for database, policy in dropping:
                 path = self._directory / directory_name(database)
                 path = path / directory_name(policy) if policy else path
                 if path.exists():
                     shutil.rmtree(path)
-        self._commit(self._databases, ())
+        self._commit(replace(self._contents, dropping=()))
 
     def _close_stores(self, keys: list[_StoreKey]) -> None:
         failures: list[Exception] = []
@@ -446,9 +481,9 @@ def _lock_directory(directory: Path) -> int:
     return fd
 
 
-def _read(path: Path) -> tuple[dict[str, Database], tuple[tuple[str, str], ...]]:
+def _read(path: Path) -> _Contents:
     if not path.exists():
-        return {}, ()
+        return _Contents()
     try:
         document = orjson.loads(path.read_bytes())
         if document["version"] != 1:
@@ -461,18 +496,22 @@ def _read(path: Path) -> tuple[dict[str, Database], tuple[tuple[str, str], ...]]
             )
             for entry in document["databases"]
         }
+        known = [users.from_document(entry) for entry in document.get("users", ())]
         dropping = tuple((database, policy) for database, policy in document["dropping"])
     except (ValueError, KeyError, TypeError) as exc:
         raise CorruptionError(path, None, f"not a catalog: {exc}") from exc
-    return databases, dropping
+    return _Contents(databases, {user.name: user for user in known}, dropping)
 
 
-def _write(
-    path: Path, databases: Mapping[str, Database], dropping: tuple[tuple[str, str], ...]
-) -> None:
-    document = {"version": 1, "databases": list(databases.values()), "dropping": dropping}
+def _write(path: Path, contents: _Contents) -> None:
+    document = {
+        "version": 1,
+        "databases": list(contents.databases.values()),
+        "users": [users.to_document(user) for user in contents.users.values()],
+        "dropping": contents.dropping,
+    }
     temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
+    with open(temporary, "wb", opener=_open_private) as file:
         file.write(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
         file.flush()
         os.fsync(file.fileno())
@@ -482,3 +521,8 @@ def _write(
         os.fsync(fd)  # the rename itself
     finally:
         os.close(fd)
+
+
+def _open_private(path: str, flags: int) -> int:
+    """Open a file that only its owner may read: it holds password hashes."""
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)

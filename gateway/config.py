@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 ENVIRONMENT_PREFIX: Final = "TINYFLUX_"
 SYNC_MODES: Final = ("always", "group", "interval", "off")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+REDACTED: Final = "[REDACTED]"
 
 Value: TypeAlias = str | int | float | bool | Path
 _T = TypeVar("_T", bound=Value)
@@ -31,9 +32,16 @@ class ConfigError(ValueError):
     """A setting that does not exist or has a value it cannot have; the text says which and why."""
 
 
-def _setting(default: _T, doc: str, *, minimum: float = 0, choices: tuple[str, ...] = ()) -> _T:
-    metadata = {"doc": doc, "minimum": minimum, "choices": choices}
-    value: _T = field(default=default, metadata=metadata)
+def _setting(
+    default: _T,
+    doc: str,
+    *,
+    minimum: float = 0,
+    choices: tuple[str, ...] = (),
+    is_secret: bool = False,
+) -> _T:
+    metadata = {"doc": doc, "minimum": minimum, "choices": choices, "is_secret": is_secret}
+    value: _T = field(default=default, metadata=metadata, repr=not is_secret)
     return value
 
 
@@ -63,6 +71,20 @@ class Settings:
     retention_interval_s: float = _setting(
         1800.0, "Seconds between two looks for expired shards; 0 never looks."
     )
+
+    auth_enabled: bool = _setting(
+        False, "Ask for a user's credentials, and check the rights of each statement and write."
+    )
+    jwt_secret: str = _setting(
+        "",
+        "Shared secret of JSON web tokens (HS256); empty takes no tokens. Better in the file or "
+        "the environment than on the command line, which others can see.",
+        is_secret=True,
+    )
+    metrics_auth_enabled: bool = _setting(
+        False, "With auth_enabled: ask for credentials at /metrics and /debug/vars too."
+    )
+    failed_login_delay_s: float = _setting(0.5, "Seconds after which a refused login is answered.")
 
     max_connections: int = _setting(1000, "Open connections at once; one more gets 503.", minimum=1)
     backlog: int = _setting(1024, "Connections the kernel may hold ready.", minimum=1)
@@ -118,6 +140,7 @@ class SettingField:
         doc: What it means.
         minimum: The smallest number allowed.
         choices: The words allowed; () when not a choice.
+        is_secret: Its value is shown nowhere.
     """
 
     name: str
@@ -126,6 +149,7 @@ class SettingField:
     doc: str
     minimum: float
     choices: tuple[str, ...]
+    is_secret: bool
 
     @property
     def flag(self) -> str:
@@ -141,6 +165,21 @@ class SettingField:
 def setting_fields() -> list[SettingField]:
     """Return the description of every setting, in the order they are declared."""
     return [description for _, description in _fields()]
+
+
+def public_arguments(arguments: Sequence[str]) -> list[str]:
+    """Return a command line without the values of secret settings."""
+    secret = [setting.flag for setting in setting_fields() if setting.is_secret]
+    shown: list[str] = []
+    for argument in arguments:
+        name, equals, _ = argument.partition("=")
+        if shown and shown[-1] in secret:
+            shown.append(REDACTED)
+        elif equals and name in secret:
+            shown.append(f"{name}={REDACTED}")
+        else:
+            shown.append(argument)
+    return shown
 
 
 def load(
@@ -187,7 +226,13 @@ def _fields() -> Iterator[tuple[str, SettingField]]:
         yield (
             item.name,
             SettingField(
-                item.name, kind, default, meta["doc"], meta["minimum"], tuple(meta["choices"])
+                item.name,
+                kind,
+                default,
+                meta["doc"],
+                meta["minimum"],
+                tuple(meta["choices"]),
+                meta["is_secret"],
             ),
         )
 
@@ -212,7 +257,8 @@ def _converted(setting: SettingField, value: object) -> Value:
             raise TypeError
         return kind(value)  # type: ignore[arg-type]  # every kind takes text, the numbers take numbers
     except (ValueError, TypeError, KeyError):
-        raise ConfigError(f"{setting.name}: not {_KINDS[kind]}: {value!r:.80}") from None
+        shown = REDACTED if setting.is_secret else f"{value!r:.80}"
+        raise ConfigError(f"{setting.name}: not {_KINDS[kind]}: {shown}") from None
 
 
 _KINDS: Final[dict[type[Value], str]] = {
