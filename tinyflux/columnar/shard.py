@@ -28,13 +28,12 @@ DEFAULT_SHARD_DURATION_NS: Final = 7 * 86_400 * 1_000_000_000  # influxd: of an 
 def split_by_shard(run: Run, duration_ns: int) -> Iterator[tuple[int, Run]]:
     """Yield the first ns of each shard that has rows, ascending, with its rows."""
     first, last = run.first_ns // duration_ns, run.last_ns // duration_ns
-    if first == last:
-        yield first * duration_ns, run
-        return
-    for number in np.unique(run.times // duration_ns).tolist():
-        start = number * duration_ns
-        part = run.read(run.ids, max(start, MIN_TIME_NS), min(start + duration_ns - 1, MAX_TIME_NS))
-        yield start, part
+    numbers = [first] if first == last else np.unique(run.times // duration_ns).tolist()
+    for number in numbers:
+        # The first shard there can be begins outside int64, where no time and no manifest goes.
+        start = max(number * duration_ns, MIN_TIME_NS)
+        end = min((number + 1) * duration_ns - 1, MAX_TIME_NS)
+        yield start, run if len(numbers) == 1 else run.read(run.ids, start, end)
 
 
 class Masked:

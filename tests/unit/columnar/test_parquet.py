@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from tinyflux.batch import BatchBuilder, FieldType, PointBatch, series_key
+from tinyflux.batch import (
+    MAX_TIME_NS,
+    MIN_TIME_NS,
+    BatchBuilder,
+    FieldType,
+    PointBatch,
+    series_key,
+)
 from tinyflux.columnar.base import (
     AggregateRequest,
     Call,
@@ -480,4 +487,39 @@ def test_many_threads_write_and_nothing_is_lost(tmp_path: Path) -> None:
     store.close()
     again = ParquetStorage(tmp_path, overwrite=True)
     assert len(again) == 400
+    again.close()
+
+
+def test_the_first_and_the_last_time_there_are_go_into_segments(tmp_path: Path) -> None:
+    store = ParquetStorage(tmp_path, overwrite=True)
+    store.append_batch(batch_of(("a", MIN_TIME_NS, {"v": 1}), ("a", MAX_TIME_NS, {"v": 2})))
+    store.append_batch(batch_of(("b", MIN_TIME_NS, {"v": 3})))
+    store.flush()
+    store.close()
+    again = ParquetStorage(tmp_path, overwrite=True)
+    assert again.stats()["segment_points"] == 3
+    assert sorted(values(again)) == [1, 2, 3]
+    assert values(again, TagQuery().host == "a") == [1, 2]
+    assert again.expire(0) == 1
+    assert values(again) == [2]
+    again.close()
+
+
+def test_a_flush_that_fails_on_close_does_not_keep_the_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = ParquetStorage(tmp_path, overwrite=True)
+    n = 60_000
+    keys = batch_of(("a", 0, {"v": 0})).keys
+    zeros = np.zeros(n, np.int32)
+    layout = (("v", FieldType.INTEGER),)
+    store.append_batch(PointBatch(keys, zeros, np.arange(n), [layout], zeros, np.arange(n)))
+
+    def fail() -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(store, "flush", fail)
+    store.close()
+    again = ParquetStorage(tmp_path, overwrite=True)
+    assert len(again) == n
     again.close()
