@@ -93,6 +93,9 @@ class Settings:
         30, "Seconds that running requests have to finish at a stop.", minimum=1
     )
 
+    body_timeout_s: float = _setting(
+        60.0, "Seconds the body of a request may take to come in; 0 is no limit."
+    )
     max_body_bytes: int = _setting(25_000_000, "Largest body as sent; beyond is 413.", minimum=1)
     max_inflated_bytes: int = _setting(
         100_000_000, "Largest body after gzip or deflate is undone; beyond is 413.", minimum=1

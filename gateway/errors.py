@@ -7,6 +7,7 @@
       Forbidden               403
       NotFound                404
         DatabaseNotFound           its text is the one of /query; /write quotes the name
+      RequestTimeout          408
       TooLarge                413
       Overloaded              503  a bounded queue is full; come back later
       RetentionPolicyNotFound 500  influxd answers 500 here too
@@ -88,6 +89,12 @@ class RetentionPolicyNotFound(InfluxError):
 
     def __init__(self, name: str) -> None:
         super().__init__(f"retention policy not found: {name}")
+
+
+class RequestTimeout(InfluxError):
+    """A body that does not come in time."""
+
+    status = 408
 
 
 class TooLarge(InfluxError):

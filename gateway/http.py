@@ -5,14 +5,16 @@ Nothing here knows what a request means.
 
 from __future__ import annotations
 
+import asyncio
 import zlib
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl
 
 import orjson
 from starlette.responses import Response
 
-from gateway.errors import BadRequest, TooLarge
+from gateway.errors import BadRequest, RequestTimeout, TooLarge
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
@@ -50,6 +52,20 @@ def url_parameters(scope: Scope) -> dict[str, str]:
     """Return the parameters of the URL."""
     query_string: bytes = scope["query_string"]
     return parameters(query_string.decode("latin-1")) if query_string else {}
+
+
+@asynccontextmanager
+async def time_limit(seconds: float) -> AsyncIterator[None]:
+    """Bound what happens inside, the reading of a body; 0 is no bound.
+
+    Raises:
+        RequestTimeout: It took longer.
+    """
+    try:
+        async with asyncio.timeout(seconds or None):
+            yield
+    except TimeoutError:
+        raise RequestTimeout("request body timeout") from None
 
 
 async def body_chunks(scope: Scope, receive: Receive, max_bytes: int) -> AsyncIterator[bytes]:

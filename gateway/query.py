@@ -28,7 +28,14 @@ from gateway.encoding.json import JsonEncoder
 from gateway.encoding.msgpack import MsgpackEncoder
 from gateway.encoding.times import epoch_unit
 from gateway.errors import BadRequest, InfluxError, Overloaded
-from gateway.http import body_chunks, error_response, header, parameters, url_parameters
+from gateway.http import (
+    body_chunks,
+    error_response,
+    header,
+    parameters,
+    time_limit,
+    url_parameters,
+)
 from gateway.results import Result
 from gateway.session import Interrupt, Session
 from gateway.statements import results_of
@@ -133,7 +140,8 @@ class QueryEndpoint:
             await Response()(scope, receive, send)
             return
         self._metrics.count(query_requests=1)
-        request = await read_request(scope, receive, self._settings.max_body_bytes)
+        async with time_limit(self._settings.body_timeout_s):
+            request = await read_request(scope, receive, self._settings.max_body_bytes)
         try:
             response = await self._response(request, receive)
         except InfluxError as exc:

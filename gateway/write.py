@@ -8,12 +8,13 @@ What is done with it: `gateway.writer`.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
 from gateway.errors import BadRequest, DatabaseNotFound, NotFound, Overloaded
-from gateway.http import body_chunks, header, url_parameters
+from gateway.http import body_chunks, header, time_limit, url_parameters
 from gateway.writer import Write
 
 if TYPE_CHECKING:
@@ -61,12 +62,13 @@ class WriteEndpoint:
         held = 0
         chunks: list[bytes] = []
         try:
-            async for chunk in body_chunks(scope, receive, self._settings.max_body_bytes):
-                chunks.append(chunk)
-                held += len(chunk)
-                self._bytes_held += len(chunk)
-                if self._bytes_held > self._settings.max_queued_write_bytes:
-                    raise Overloaded("request throttled, too many bytes of writes are waiting")
+            async with time_limit(self._settings.body_timeout_s):
+                async for chunk in body_chunks(scope, receive, self._settings.max_body_bytes):
+                    chunks.append(chunk)
+                    held += len(chunk)
+                    self._bytes_held += len(chunk)
+                    if self._bytes_held > self._settings.max_queued_write_bytes:
+                        raise Overloaded("request throttled, too many bytes of writes wait")
             self._metrics.count(write_body_bytes=held)
             write = Write(
                 b"".join(chunks),
@@ -101,5 +103,9 @@ class WriteEndpoint:
                 else:
                     answer.set_exception(error)
 
-        self._writer.submit(write, lambda error: loop.call_soon_threadsafe(set_answer, error))
+        def done(error: Exception | None) -> None:
+            with suppress(RuntimeError):  # the loop ended first: nobody waits any more
+                loop.call_soon_threadsafe(set_answer, error)
+
+        self._writer.submit(write, done)
         await answer

@@ -14,6 +14,7 @@ from tests.e2e.conftest import Server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.e2e
 
@@ -235,3 +236,14 @@ def test_every_answer_has_influxds_headers_and_json(server: Server) -> None:
         assert response.headers["content-type"] == "application/json"
         if response.status_code >= 400:
             assert response.headers["x-influxdb-error"] == response.json()["error"]
+
+
+def test_body_that_does_not_come_answers_408(tmp_path: Path) -> None:
+    impatient = Server(tmp_path / "data", tmp_path / "server.log", "--body-timeout-s", "0.1")
+    impatient.query("CREATE DATABASE t")
+    for path in (b"/write?db=t", b"/query"):
+        request = b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nm v=1" % path
+        with socket.create_connection(impatient.address, timeout=30) as connection:
+            connection.sendall(request)
+            assert connection.recv(65536).startswith(b"HTTP/1.1 408 ")
+    assert impatient.stop() == 0
