@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 from gateway.errors import StatementError
 from gateway.metrics import Metrics
 from gateway.running import RunningQueries
+from gateway.users import EVERYBODY
 
 if TYPE_CHECKING:
     from gateway.catalog import Catalog
     from gateway.config import Settings
+    from gateway.users import User
 
 
 class Interrupt:
@@ -63,6 +65,7 @@ class Session:
         interrupt: Checked between the steps of long work.
         metrics: The counters of the server.
         running: The statements that run in the server.
+        user: Who asks, EVERYBODY without authentication; None before there is an admin.
     """
 
     catalog: Catalog
@@ -73,3 +76,8 @@ class Session:
     interrupt: Interrupt = field(default_factory=Interrupt)
     metrics: Metrics = field(default_factory=Metrics)
     running: RunningQueries = field(default_factory=RunningQueries)
+    user: User | None = EVERYBODY
+
+    def sees(self, database: str) -> bool:
+        """Return whether who asks may know that a database exists."""
+        return self.user is None or self.user.sees(database)

@@ -28,8 +28,9 @@ def drop_database(statement: ast.DropDatabase, session: Session) -> list[Series]
 
 
 def show_databases(_: ast.ShowDatabases, session: Session) -> list[Series]:
-    """List the databases in the order they were created."""
-    return [table(["name"], [(name,) for name in session.catalog.databases], "databases")]
+    """List the databases the user sees, in the order they were created."""
+    names = filter(session.sees, session.catalog.databases)
+    return [table(["name"], [(name,) for name in names], "databases")]
 
 
 def create_retention_policy(statement: ast.CreateRetentionPolicy, session: Session) -> list[Series]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from gateway.errors import InfluxError, StatementError
 from gateway.executor import run_select
 from gateway.results import Result
-from gateway.statements import cardinality, databases, deletes, explain, schema, server
+from gateway.statements import cardinality, databases, deletes, explain, schema, server, users
 from grammar import ast
 from grammar.printer import to_influxql
 from tinyflux.errors import TinyFluxError
@@ -51,6 +51,7 @@ _RUNNERS: Final = (
     | cardinality.RUNNERS
     | deletes.RUNNERS
     | server.RUNNERS
+    | users.RUNNERS
     | explain.RUNNERS
 )
 

@@ -1,8 +1,7 @@
 """The server itself: what runs, what it counts; and what it does not have, said clearly.
 
-Users, continuous queries and subscriptions do not exist here (yet): their SHOW tables are empty,
-dropping or granting answers as for something unknown, and creating one is refused, never
-acknowledged.
+Continuous queries and subscriptions do not exist here (yet): their SHOW tables are empty, dropping
+answers as for something unknown, and creating one is refused, never acknowledged.
 """
 
 from __future__ import annotations
@@ -120,24 +119,15 @@ def show_shard_groups(_: ast.ShowShardGroups, session: Session) -> list[Series]:
     return [table(columns, [], "shard groups")]
 
 
-def show_users(_: ast.ShowUsers, session: Session) -> list[Series]:  # noqa: ARG001
-    """List no users."""
-    return [table(["user", "admin"], [])]
-
-
 def show_continuous_queries(_: ast.ShowContinuousQueries, session: Session) -> list[Series]:
-    """List the databases, each without continuous queries."""
-    return [table(["name", "query"], [], name) for name in session.catalog.databases]
+    """List the databases the user sees, each without continuous queries."""
+    names = filter(session.sees, session.catalog.databases)
+    return [table(["name", "query"], [], name) for name in names]
 
 
 def nothing(_: ast.Statement, session: Session) -> list[Series]:  # noqa: ARG001
     """Answer an empty result: there is nothing to show, or nothing to drop."""
     return []
-
-
-def unknown_user(_: ast.Statement, session: Session) -> list[Series]:  # noqa: ARG001
-    """Refuse: no user exists."""
-    raise StatementError("user not found")
 
 
 def unknown_subscription(_: ast.Statement, session: Session) -> list[Series]:  # noqa: ARG001
@@ -148,7 +138,6 @@ def unknown_subscription(_: ast.Statement, session: Session) -> list[Series]:  #
 def not_supported(statement: ast.Statement, session: Session) -> list[Series]:  # noqa: ARG001
     """Refuse what this server cannot do, rather than pretend."""
     what = {
-        ast.CreateUser: "users",
         ast.CreateContinuousQuery: "continuous queries",
         ast.CreateSubscription: "subscriptions",
     }[type(statement)]
@@ -163,13 +152,6 @@ RUNNERS: Final[dict[type[ast.Statement], Runner]] = {
     ast.ShowShards: show_shards,
     ast.ShowShardGroups: show_shard_groups,
     ast.DropShard: nothing,
-    ast.ShowUsers: show_users,
-    ast.CreateUser: not_supported,
-    ast.SetPassword: unknown_user,
-    ast.DropUser: unknown_user,
-    ast.Grant: unknown_user,
-    ast.Revoke: unknown_user,
-    ast.ShowGrants: unknown_user,
     ast.ShowContinuousQueries: show_continuous_queries,
     ast.CreateContinuousQuery: not_supported,
     ast.DropContinuousQuery: nothing,

@@ -94,7 +94,6 @@ def test_measurements_of_all_databases_and_policies_are_listed(ask: Ask) -> None
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        ("CREATE USER u WITH PASSWORD 'p'", "users are not supported by this server"),
         ("DROP USER u", "user not found"),
         ("GRANT READ ON t TO u", "user not found"),
         ("SHOW GRANTS FOR u", "user not found"),
