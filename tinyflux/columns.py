@@ -20,10 +20,12 @@ from __future__ import annotations
 
 import enum
 import re
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from tinyflux.csvfile import is_sound
 from tinyflux.point import (
     MAX_FLOAT_INTEGER,
     Point,
@@ -37,7 +39,6 @@ from tinyflux.times import (
     datetimes_from_us,
     now,
     to_utc,
-    us_from_datetime,
     us_from_datetimes,
 )
 
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
     from tinyflux.batch import Bools, Float64s, Int32s, Int64s
 
 _ROWS_AT_ONCE: Final = 4096
-_NO_SPLIT: Final = 1  # no row has its fields there
 _INTEGER_CELL: Final = re.compile(r"^-?[0-9]+$", re.MULTILINE)
 _SEPARATORS: Final = [4, 7, 10, 13, 16]
 _SEPARATOR_LETTERS: Final = np.array([ord(letter) for letter in "--T::"])
@@ -135,7 +135,7 @@ class PointColumns:
         self.objects: list[Any] = []
         self.shapes: list[Shape] = []
         self._shape_ids: dict[object, int] = {}
-        self._splits: dict[tuple[str, ...], int] = {}
+        self._row_shapes: dict[int, dict[tuple[str, ...], int]] = {}
         self._counts: Int64s = np.zeros(0, np.int64)
         self._widths: Int64s = np.zeros(0, np.int64)
         self._order: Int64s | None = None
@@ -197,44 +197,51 @@ class PointColumns:
         ]
         self._extend(_us_of(points), shape_rows, np.array(values, np.float64))
 
-    def extend_rows(self, rows: Iterable[Sequence[str]]) -> None:
+    def extend_rows(self, rows: Iterable[list[str]]) -> int:
         """Append points in their row form (see `Point._serialize_to_list`).
 
-        Raises:
-            ValueError: A damaged row.
+        Returns:
+            How many rows were damaged, and left out.
         """
-        chunk: list[Sequence[str]] = []
-        for row in rows:
-            chunk.append(row)
-            if len(chunk) == _ROWS_AT_ONCE:
-                self._extend_rows(chunk)
-                chunk.clear()
-        if chunk:
-            self._extend_rows(chunk)
+        source = iter(rows)
+        damaged = 0
+        while chunk := list(islice(source, _ROWS_AT_ONCE)):
+            if not self._extend_plain(chunk):
+                sound = [row for row in chunk if is_sound(row)]
+                damaged += sum(1 for row in chunk if row) - len(sound)
+                self.extend([Point()._deserialize_from_list(row) for row in sound])
+        return damaged
 
-    def _extend_rows(self, rows: list[Sequence[str]]) -> None:
+    def _extend_plain(self, rows: list[list[str]]) -> bool:
+        """Append rows that are whole and have only floats; False, and nothing done, for others."""
         shape_rows: list[int] = []
         cells: list[str] = []
-        splits, numbers = self._splits, self._shape_ids
+        at = 2
+        numbers = self._row_shapes.setdefault(at, {})
         for row in rows:
-            keys = tuple(row[2::2])
-            at = splits.get(keys) or self._split(keys, row)
-            if at == _NO_SPLIT:
-                break
-            number = numbers.get((keys, *row[1:at]))
-            shape_rows.append(self._row_shape(keys, row, at) if number is None else number)
+            # Rows of equal text but for time and values are one shape, if split in the same place;
+            # mostly that is where the row before was split.
+            number = numbers.get((*row[1:at], *row[at::2]))
+            if number is None:
+                at = _split_of_plain(row)
+                if not at:
+                    return False
+                numbers = self._row_shapes.setdefault(at, {})
+                number = numbers.get((*row[1:at], *row[at::2]))
+                if number is None:
+                    number = self._row_shape(row, at)
+            if len(row) & 1:
+                return False
+            shape_rows.append(number)
             cells += row[at + 1 :: 2]
-        values = _floats_from_cells(cells) if len(shape_rows) == len(rows) else None
-        if values is None:
-            self.extend([Point()._deserialize_from_list(row) for row in rows])
-        else:
-            self._extend(_us_from_cells([row[0] for row in rows]), shape_rows, values)
+        values = _floats_from_cells(cells)
+        times = None if values is None else _us_from_cells([row[0] for row in rows])
+        if values is None or times is None:
+            return False
+        self._extend(times, shape_rows, values)
+        return True
 
-    def _split(self, keys: tuple[str, ...], row: Sequence[str]) -> int:
-        at = self._splits[keys] = _split_of_distinct(row)
-        return at
-
-    def _row_shape(self, keys: tuple[str, ...], row: Sequence[str], at: int) -> int:
+    def _row_shape(self, row: list[str], at: int) -> int:
         """Return the shape of a row as if all its values were floats; they begin at `at`."""
         tags = {
             tag_key_from_cell(row[i]): None if row[i + 1] == Point._none_str else row[i + 1]
@@ -242,7 +249,7 @@ class PointColumns:
         }
         names = tuple(field_key_from_cell(cell) for cell in row[at::2])
         number = self._shape_number(row[1], tags, names, (float,) * len(names))
-        self._shape_ids[(keys, *row[1:at])] = number
+        self._row_shapes[at][*row[1:at], *row[at::2]] = number
         return number
 
     def _add_fields(
@@ -413,12 +420,14 @@ class PointColumns:
             yield shape, dict(zip(shape.names, values, strict=True))
 
 
-def _split_of_distinct(row: Sequence[str]) -> int:
-    """Return where the fields of a row form begin; 1 if a field key is empty or occurs twice."""
+def _split_of_plain(row: list[str]) -> int:
+    """Return where the fields of a row form begin; 0 when it is damaged or has a key twice."""
+    if len(row) < 2 or len(row) % 2:
+        return 0
     at = split_row(row)
     cells = row[at::2]
     distinct = len({field_key_from_cell(cell) for cell in cells}) == len(cells)
-    return at if all(cells) and distinct and len(row) % 2 == 0 else _NO_SPLIT
+    return at if all(cells) and distinct else 0
 
 
 def _slots(starts: Int64s, widths: Int64s) -> Int64s:
@@ -458,7 +467,8 @@ def _floats_from_cells(cells: list[str]) -> Float64s | None:
         return None
 
 
-def _us_from_cells(cells: list[str]) -> Int64s:
+def _us_from_cells(cells: list[str]) -> Int64s | None:
+    """Return int64[n], us since 1970 of time cells; None when one is no time."""
     if set(map(len, cells)) <= _PLAIN_TIMES:
         letters = np.array(cells, "U26").view(np.uint32).reshape(-1, 26)
         fraction = letters[:, 20:]
@@ -468,4 +478,7 @@ def _us_from_cells(cells: list[str]) -> Int64s:
                 return np.array(cells, "M8[us]").view(np.int64)
             except ValueError:
                 pass  # whatever it is, the slow way says so
-    return np.array([us_from_datetime(time_from_cell(cell)) for cell in cells], np.int64)
+    try:
+        return us_from_datetimes([time_from_cell(cell) for cell in cells])
+    except ValueError:
+        return None

@@ -71,18 +71,25 @@ def open_window(path: Path, size: int, encoding: str, newline: str | None) -> io
     return io.TextIOWrapper(raw, encoding, newline=newline)
 
 
+def all_rows(text: io.TextIOWrapper, **dialect: Any) -> Iterator[list[str]]:
+    """Yield the cells of each row, whole or not."""
+    rows = csv.reader(text, **dialect)
+    first = next(rows, None)
+    if first:
+        first[0] = first[0].removeprefix(_BOM)
+    return rows if first is None else chain([first], rows)
+
+
 def sound_rows(text: io.TextIOWrapper, path: Path, **dialect: Any) -> Iterator[list[str]]:
     """Yield the cells of each whole row; warn at the end when others were left out."""
     damaged = 0
     with text:
-        for number, row in enumerate(csv.reader(text, **dialect)):
-            if not number and row:
-                row[0] = row[0].removeprefix(_BOM)
+        for row in all_rows(text, **dialect):
             if is_sound(row):
                 yield row
             elif row:
                 damaged += 1
-    _warn_of(damaged, path)
+    warn_of(damaged, path)
 
 
 def sound_items(text: io.TextIOWrapper, path: Path, **dialect: Any) -> Iterator[CsvRow]:
@@ -99,7 +106,7 @@ def sound_items(text: io.TextIOWrapper, path: Path, **dialect: Any) -> Iterator[
                 yield CsvRow(row, raw)
             elif row:
                 damaged += 1
-    _warn_of(damaged, path)
+    warn_of(damaged, path)
 
 
 def raw_rows(text: io.TextIOWrapper, line_end: str, **dialect: Any) -> Iterator[str]:
@@ -128,7 +135,8 @@ def _tee(text: Iterable[str], lines: list[str]) -> Iterator[str]:
         yield line
 
 
-def _warn_of(damaged: int, path: Path) -> None:
+def warn_of(damaged: int, path: Path) -> None:
+    """Warn of rows that were left out, if there are any."""
     if damaged:
         rows = "row was" if damaged == 1 else "rows were"
         warnings.warn(f"{path}: {damaged} damaged {rows} left out", RuntimeWarning, stacklevel=3)

@@ -615,7 +615,7 @@ class TinyFlux:
         """
         self._storage.reset()
         self._measurements.clear()
-        self._index._build([], rows=False)
+        self._index.build([])
         if not self._auto_index:
             self._index._valid = False
 
@@ -633,7 +633,7 @@ class TinyFlux:
         if index._revive():
             return
         if isinstance(storage, CSVStorage) and self._access_class is CsvAccess:
-            index._build(storage._rows(), rows=True)
+            storage._index_rows(index._build_rows)
         else:
             index.build([storage._deserialize_storage_item(item) for item in storage])
 

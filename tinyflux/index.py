@@ -126,7 +126,9 @@ class Index:
 
     def build(self, points: Iterable[Point]) -> None:
         """Index these points instead; in any order. The index is valid then."""
-        self._build(points, rows=False)
+        self._forget()
+        self._filled.extend(list(points))
+        self._valid = self._complete = True
 
     def insert(self, points: Sequence[Point] = ()) -> None:
         """Add points, of ascending times and not before the latest one; positions continue."""
@@ -236,14 +238,12 @@ class Index:
         self._labels = None
         self._latest = None
 
-    def _build(self, items: Iterable[Any], *, rows: bool) -> None:
-        """Index items instead of what was there: Points, or rows of their row form."""
+    def _build_rows(self, rows: Iterable[list[str]]) -> int:
+        """Index rows of the row form instead; return how many were damaged and left out."""
         self._forget()
-        if rows:
-            self._filled.extend_rows(items)
-        else:
-            self._filled.extend(list(items))
+        damaged = self._filled.extend_rows(rows)
         self._valid = self._complete = True
+        return damaged
 
     def _append(self, items: list[Any], *, rows: bool) -> None:
         """Add items at the end, in whatever order of time; the flag is the caller's."""

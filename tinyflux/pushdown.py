@@ -295,9 +295,6 @@ class StorageIndex(Index):
         """Return all times in the order of the storage, as seconds since 1970."""
         return [time.timestamp() for time in self._access.timestamps(measurement)]
 
-    def _build(self, items: Iterable[Any], *, rows: bool) -> None:
-        """Do nothing: the storage is its own index."""
-
 
 class _Columns:
     """The types of the columns that values have to fit."""

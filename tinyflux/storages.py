@@ -23,6 +23,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from tinyflux.csvfile import (
     CsvRow,
+    all_rows,
     lacks_line_end,
     open_window,
     raw_rows,
@@ -30,11 +31,12 @@ from tinyflux.csvfile import (
     sound_items,
     sound_rows,
     torn_tail,
+    warn_of,
 )
 from tinyflux.point import Point, time_from_cell
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import datetime
 
 __all__ = ["CSVStorage", "MemoryStorage", "Storage", "create_file"]
@@ -310,6 +312,11 @@ class CSVStorage(Storage):
     def _rows(self) -> Iterator[list[str]]:
         """Yield the rows without their text: quicker than iterating."""
         return sound_rows(self._window(), self._path, **self._dialect)
+
+    def _index_rows(self, extend: Callable[[Iterator[list[str]]], int]) -> None:
+        """Give all rows, whole or not, to a function that says how many it left out."""
+        with self._window() as text:
+            warn_of(extend(all_rows(text, **self._dialect)), self._path)
 
     def _window(self) -> io.TextIOWrapper:
         return open_window(self._path, self._size(), self._encoding, self._newline)
