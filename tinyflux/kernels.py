@@ -450,6 +450,9 @@ class Integral(Gather):
     Source: influxd 1.6.7 answers.
     """
 
+    # Differs from influxd: over an integer field it takes the value before a border where the one
+    # behind it belongs, so its areas with GROUP BY time are wrong; ours are those of a float field.
+
     def finish(self, cells: Cells, args: tuple[float, ...]) -> Answer:
         """Return the areas."""
         unit = args[0] if args else _SECOND_NS

@@ -78,6 +78,7 @@ AUTUMN = [1698534000, 1698537600, 1698541200, 1698544800, 1698548400, 1698620400
         (3 * HOUR, 0, [1698530400] * 3 + [1698544800] * 2 + [1698620400]),
         (2 * HOUR, 0, [1698530400] + [1698537600] * 3 + [1698548400, 1698620400]),
         (2 * HOUR, 30 * MINUTE, [1698532200] * 2 + [1698539400] * 3 + [1698615000]),
+        (3 * HOUR, -10 * MINUTE, [1698529800] * 3 + [1698544200] * 2 + [1698619800]),
         (HOUR, 0, AUTUMN),
         (30 * MINUTE, 0, AUTUMN),
     ],
@@ -95,15 +96,19 @@ SPRING = 1679792400
 
 
 @pytest.mark.parametrize(
-    ("every", "starts"),
+    ("every", "offset", "starts"),
     [
-        (DAY, [SPRING - 7200] * 3),
-        (2 * HOUR, [SPRING - 7200, SPRING, SPRING + 3600]),
-        (HOUR, [SPRING - 3600, SPRING, SPRING + 3600]),
+        (DAY, 0, [SPRING - 7200] * 3),
+        (2 * HOUR, 0, [SPRING - 7200, SPRING, SPRING + 3600]),
+        (HOUR, 0, [SPRING - 3600, SPRING, SPRING + 3600]),
+        # influxd: [00:30, 03:30) and [03:30, 04:30), the clock is read at the time less the offset
+        (2 * HOUR, 30 * MINUTE, [SPRING - 5400, SPRING - 5400, SPRING + 1800]),
     ],
 )
-def test_zoned_windows_follow_the_clock_that_is_set_forward(every: int, starts: list[int]) -> None:
-    windows = ZonedWindows(every, 0, "Europe/Berlin")
+def test_zoned_windows_follow_the_clock_that_is_set_forward(
+    every: int, offset: int, starts: list[int]
+) -> None:
+    windows = ZonedWindows(every, offset, "Europe/Berlin")
     numbers = windows.number(ints(SPRING - 1, SPRING, SPRING + 3600) * S)
     assert (windows.start(numbers) // S).tolist() == starts
 
