@@ -18,6 +18,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from gateway import retention
+from gateway.auth import Authentication
 from gateway.catalog import Catalog
 from gateway.errors import InfluxError
 from gateway.http import INFLUXDB_VERSION, ClientGone, error_response, header
@@ -85,9 +86,10 @@ def create_app(settings: Settings, *, in_memory: bool = False) -> Starlette:
     metrics = Metrics()
     running = RunningQueries()
     writer = Writer(catalog, settings, metrics)
-    query = QueryEndpoint(catalog, settings, metrics, running)
-    write = WriteEndpoint(catalog, writer, settings, metrics)
-    status = StatusEndpoints(catalog, writer, running, metrics)
+    authentication = Authentication(catalog, settings)
+    query = QueryEndpoint(catalog, authentication, settings, metrics, running)
+    write = WriteEndpoint(catalog, authentication, writer, settings, metrics)
+    status = StatusEndpoints(catalog, authentication, writer, running, metrics, settings)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -96,6 +98,7 @@ def create_app(settings: Settings, *, in_memory: bool = False) -> Starlette:
             yield
         finally:
             expiry.cancel()
+            authentication.close()
             query.close()
             writer.close()
             catalog.close()

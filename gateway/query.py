@@ -1,11 +1,12 @@
 """GET|POST /query: parameters from URL and body, statements one after another, answers streamed.
 
-    read      parameters (URL < body), on the event loop
-    answer    parse, run and print up to the first megabyte, in one go on a query thread
+    read      who asks, then the parameters (URL < body), on the event loop
+    answer    parse, check the rights, run and print up to the first megabyte, in one go on a query
+              thread
     stream    what is left, a megabyte at a time, only as fast as the client reads
 
-Found before a statement runs: HTTP 400. Found by a statement: HTTP 200, `error` in its result, and
-the statements after it say `not executed`.
+Found before a statement runs: HTTP 400, 401, 403. Found by a statement: HTTP 200, `error` in its
+result, and the statements after it say `not executed`.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from gateway.http import (
     url_parameters,
 )
 from gateway.results import Result
+from gateway.rights import authorize
 from gateway.session import Interrupt, Session
 from gateway.statements import results_of
 from grammar import parser
@@ -48,11 +50,13 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
+    from gateway.auth import Authentication
     from gateway.catalog import Catalog
     from gateway.config import Settings
     from gateway.metrics import Metrics
     from gateway.results import Series
     from gateway.running import RunningQueries
+    from gateway.users import User
     from grammar import ast
 
     Encoder: TypeAlias = JsonEncoder | CsvEncoder | MsgpackEncoder
@@ -119,9 +123,15 @@ class QueryEndpoint:
     """The ASGI application of /query, with the threads that run the statements."""
 
     def __init__(
-        self, catalog: Catalog, settings: Settings, metrics: Metrics, running: RunningQueries
+        self,
+        catalog: Catalog,
+        authentication: Authentication,
+        settings: Settings,
+        metrics: Metrics,
+        running: RunningQueries,
     ) -> None:
         self._catalog = catalog
+        self._authentication = authentication
         self._settings = settings
         self._metrics = metrics
         self._running = running
@@ -140,29 +150,37 @@ class QueryEndpoint:
             await Response()(scope, receive, send)
             return
         self._metrics.count(query_requests=1)
-        async with time_limit(self._settings.body_timeout_s):
-            request = await read_request(scope, receive, self._settings.max_body_bytes)
+        request: QueryRequest | None = None
         try:
-            response = await self._response(request, receive)
+            user = await self._authentication.user(scope)
+            async with time_limit(self._settings.body_timeout_s):
+                request = await read_request(scope, receive, self._settings.max_body_bytes)
+            response = await self._response(request, user, receive)
         except InfluxError as exc:
+            form = request or _unread(scope)
             response = error_response(
                 exc.status,
                 exc.text,
-                body=request.encoder().error(exc.text),
-                media_type=request.media_type,
+                body=form.encoder().error(exc.text),
+                media_type=form.media_type,
                 headers=exc.headers,
             )
         await response(scope, receive, send)
 
-    async def _response(self, request: QueryRequest, receive: Receive) -> Response:
+    async def _response(
+        self, request: QueryRequest, user: User | None, receive: Receive
+    ) -> Response:
         if self._n_open >= self._settings.query_threads + self._settings.max_queued_queries:
             raise Overloaded("too many queries are waiting")
-        session = self._session(request)
+        session = self._session(request, user)
         loop = asyncio.get_running_loop()
+        is_async = request.parameters.get("async") == "true"
+        if is_async:  # as influxd: what is refused without running it is told
+            await loop.run_in_executor(self._threads, _allowed, request, session)
         self._n_open += 1
         running = loop.run_in_executor(self._threads, self._answer, request, session)
         running.add_done_callback(lambda _: self._finished())
-        if request.parameters.get("async") == "true":
+        if is_async:
             running.add_done_callback(_forget)
             return Response(status_code=204, headers={"content-type": "application/json"})
         await _watched(running, receive, session.interrupt)
@@ -176,7 +194,7 @@ class QueryEndpoint:
     def _finished(self) -> None:
         self._n_open -= 1
 
-    def _session(self, request: QueryRequest) -> Session:
+    def _session(self, request: QueryRequest, user: User | None) -> Session:
         return Session(
             catalog=self._catalog,
             settings=self._settings,
@@ -186,11 +204,13 @@ class QueryEndpoint:
             interrupt=Interrupt(self._settings.query_timeout_s),
             metrics=self._metrics,
             running=self._running,
+            user=user,
         )
 
     def _answer(self, request: QueryRequest, session: Session) -> _Answer:
         """Return the first megabyte of the answer, the rest if any, the headers of its coding."""
-        results = results_of(_parsed(request), session, is_read_only=request.is_read_only)
+        statements = _allowed(request, session)
+        results = results_of(statements, session, is_read_only=request.is_read_only)
         pieces = self._documents(request, results)
         first, is_all = _taken(pieces)
         coding: dict[str, str] = {}
@@ -239,7 +259,20 @@ async def read_request(scope: Scope, receive: Receive, max_body_bytes: int) -> Q
     if scope["method"] == "POST":
         body = b"".join([chunk async for chunk in body_chunks(scope, receive, max_body_bytes)])
         given = in_url | _body_parameters(header(scope, b"content-type"), body)
-    request = QueryRequest(
+    request = _request(scope, in_url, given)
+    if not request.text:
+        raise BadRequest('missing required parameter "q"')
+    return request
+
+
+def _unread(scope: Scope) -> QueryRequest:
+    """Return what is known of a request without its body: enough to refuse it."""
+    in_url = url_parameters(scope)
+    return _request(scope, in_url, in_url)
+
+
+def _request(scope: Scope, in_url: dict[str, str], given: dict[str, str]) -> QueryRequest:
+    return QueryRequest(
         given.get("q", "").strip(),
         given,
         scope["method"] == "GET",
@@ -247,9 +280,6 @@ async def read_request(scope: Scope, receive: Receive, max_body_bytes: int) -> Q
         _accepted(header(scope, b"accept")),
         "gzip" in header(scope, b"accept-encoding"),
     )
-    if not request.text:
-        raise BadRequest('missing required parameter "q"')
-    return request
 
 
 def chunks_of(result: Result, max_rows: int) -> Iterator[Result]:
@@ -286,6 +316,13 @@ def _parsed(request: QueryRequest) -> tuple[ast.Statement, ...]:
         return parser.parse(request.text, _bound(request.parameters.get("params", "")))
     except ParseError as exc:
         raise BadRequest(f"error parsing query: {exc}") from exc
+
+
+def _allowed(request: QueryRequest, session: Session) -> tuple[ast.Statement, ...]:
+    """Return the statements of a request that may run, all of them."""
+    statements = _parsed(request)
+    authorize(statements, session.user, session.database)
+    return statements
 
 
 def _bound(text: str) -> dict[str, object]:

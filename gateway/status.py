@@ -10,6 +10,7 @@ import numpy as np
 import orjson
 from starlette.responses import Response
 
+from gateway.config import public_arguments
 from gateway.encoding.times import to_rfc3339
 from gateway.http import INFLUXDB_VERSION, url_parameters
 from gateway.metrics import prometheus_text
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
+    from gateway.auth import Authentication
     from gateway.catalog import Catalog
+    from gateway.config import Settings
     from gateway.metrics import Metrics
     from gateway.running import RunningQueries
     from gateway.writer import Writer
@@ -29,9 +32,17 @@ class StatusEndpoints:
     """The small endpoints; each takes a request and returns its answer."""
 
     def __init__(
-        self, catalog: Catalog, writer: Writer, running: RunningQueries, metrics: Metrics
+        self,
+        catalog: Catalog,
+        authentication: Authentication,
+        writer: Writer,
+        running: RunningQueries,
+        metrics: Metrics,
+        settings: Settings,
     ) -> None:
         self._catalog = catalog
+        self._authentication = authentication
+        self._settings = settings
         self._writer = writer
         self._running = running
         self._metrics = metrics
@@ -59,13 +70,14 @@ class StatusEndpoints:
             }
         )
 
-    async def debug_vars(self, request: Request) -> Response:  # noqa: ARG002
+    async def debug_vars(self, request: Request) -> Response:
         """Answer the statistics that Telegraf's `influxdb` input collects."""
+        await self._check(request)
         counts = self._metrics.values()
         started = to_rfc3339(np.array([self._metrics.started_ns]))[0]
         document: dict[str, object] = {
             "system": {"started": started, "uptime": self._metrics.uptime_s},
-            "cmdline": sys.argv,
+            "cmdline": public_arguments(sys.argv),
             "httpd": _statistic("httpd", _httpd(counts), {}),
         }
         for database, policy, stats in self._store_stats():
@@ -75,8 +87,9 @@ class StatusEndpoints:
             document[f"database:{database}:{policy}"] = _statistic("database", sizes, tags)
         return _json(document)
 
-    async def metrics(self, request: Request) -> Response:  # noqa: ARG002
+    async def metrics(self, request: Request) -> Response:
         """Answer the counters as Prometheus text."""
+        await self._check(request)
         gauges: dict[str, tuple[str, float]] = {
             "tinyflux_uptime_seconds": (
                 "Seconds since the server started.",
@@ -93,6 +106,11 @@ class StatusEndpoints:
         }
         text = prometheus_text(self._metrics.values(), gauges)
         return Response(text, headers={"content-type": "text/plain; version=0.0.4; charset=utf-8"})
+
+    async def _check(self, request: Request) -> None:
+        """Refuse whom the settings refuse the counters: who cannot log in."""
+        if self._settings.metrics_auth_enabled:
+            await self._authentication.user(request.scope)
 
     def _store_stats(self) -> list[tuple[str, str, dict[str, int]]]:
         return [

@@ -15,11 +15,13 @@ from starlette.responses import Response
 
 from gateway.errors import BadRequest, DatabaseNotFound, NotFound, Overloaded
 from gateway.http import body_chunks, header, time_limit, url_parameters
+from gateway.rights import authorize_write
 from gateway.writer import Write
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
+    from gateway.auth import Authentication
     from gateway.catalog import Catalog
     from gateway.config import Settings
     from gateway.metrics import Metrics
@@ -30,9 +32,15 @@ class WriteEndpoint:
     """The ASGI application of /write."""
 
     def __init__(
-        self, catalog: Catalog, writer: Writer, settings: Settings, metrics: Metrics
+        self,
+        catalog: Catalog,
+        authentication: Authentication,
+        writer: Writer,
+        settings: Settings,
+        metrics: Metrics,
     ) -> None:
         self._catalog = catalog
+        self._authentication = authentication
         self._writer = writer
         self._settings = settings
         self._metrics = metrics
@@ -54,11 +62,13 @@ class WriteEndpoint:
         )
 
     async def _write(self, scope: Scope, receive: Receive) -> None:
+        user = await self._authentication.user(scope)
         parameters = url_parameters(scope)
         database = parameters.get("db", "")
         if not database:
             raise BadRequest("database is required")
         self._check_database(database)
+        authorize_write(user, database)
         held = 0
         chunks: list[bytes] = []
         try:
