@@ -30,6 +30,8 @@ from tinyflux.batch import BatchBuilder, FieldType, PointBatch
 from tinyflux.columnar.base import Rejection
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tinyflux.batch import FieldLayout, Int32s, Int64s
 
 _T = TypeVar("_T")
@@ -51,6 +53,7 @@ BOM: Final = b"\xef\xbb\xbf"
 MAX_ERRORS: Final = 1000  # kept of one body; more are counted
 MAX_LINE_TEXT: Final = 1024  # bytes of a bad line that its error repeats
 MAX_RETRIES: Final = 64  # of bulk reading, for one body
+MAX_PIECE_BYTES: Final = 1 << 20  # read in bulk at once; larger is not faster
 MIN_BULK: Final = 4  # lines to read in bulk
 MIN_BULK_BYTES: Final = 150  # one line of ten fields is read faster in bulk, of two fields not
 
@@ -167,7 +170,8 @@ class _Reading:
     def read(self, body: bytes) -> None:
         """Read a body, the lines that are known with the compiled reader if there is one."""
         if not self._bulk.is_native:
-            self._read_piece(body)
+            for piece in pieces(body):
+                self._read_piece(piece)
             return
         start = 0
         n_unknown = 1
@@ -256,6 +260,22 @@ class _Reading:
             len(self._bad),
             tuple(Rejection(points, reason) for reason, points in rejected.items()),
         )
+
+
+def pieces(body: bytes) -> Iterator[bytes]:
+    """Yield a body in pieces of whole lines, to bound the memory that reading takes.
+
+    Only without quotes: where a string may hold line feeds, only reading tells which end a line.
+    """
+    start = 0
+    if b'"' not in body:
+        while len(body) - start > MAX_PIECE_BYTES:
+            end = body.rfind(b"\n", start, start + MAX_PIECE_BYTES)
+            if end <= start or body[end - 1] == 0x5C:
+                break
+            yield body[start : end + 1]
+            start = end + 1
+    yield body[start:] if start else body
 
 
 def concatenated(parts: list[PointBatch]) -> PointBatch:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gateway.lineprotocol import LineError, Parsed, Parser, parse, unit_ns
-from gateway.lineprotocol.parser import MAX_ERRORS, MAX_LINE_TEXT
+from gateway.lineprotocol.parser import MAX_ERRORS, MAX_LINE_TEXT, pieces
 from tinyflux.batch import FieldType, series_key
 
 NOW_NS = 1_700_000_000_123_456_789
@@ -344,6 +344,16 @@ def test_caches_stay_within_their_bound() -> None:
         assert len(parser.parse(body, now_ns=0).batch) == 500
         assert len(parser._bulk._heads) <= 1_000
         assert len(parser._bulk._templates) <= 1_000
+
+
+def test_large_body_is_read_in_pieces_of_whole_lines() -> None:
+    lines = [b"m,t=%d f=%di %d" % (n % 7, n, n) for n in range(30_000)]
+    body = b"\n".join(lines)
+    assert [piece[-1:] for piece in pieces(body * 3)][:-1] == [b"\n"] * (len(body) * 3 // 2**20)
+    assert b"".join(pieces(body)) == body
+    parsed = Parser(native=False).parse(b"\n".join([body, body, body]), now_ns=0)
+    assert parsed.batch.values.tolist() == list(range(30_000)) * 3
+    assert len(parsed.batch.keys) == 7
 
 
 def test_batch_does_not_view_the_body() -> None:
