@@ -292,19 +292,40 @@ class Cells:
         """Return int64[c], the rows of each cell."""
         return run_lengths(self.starts, len(self.values))
 
+    def sorted_values(self) -> Values:
+        """Return the values cell after cell, in a cell ascending."""
+        matrices = self._matrices()
+        if matrices is None:
+            return self.values[self.rows_by_value()]
+        values = np.empty_like(self.values)
+        for rows in matrices:  # numpy sorts numbers four times as fast as their places
+            values[rows] = np.sort(self.values[rows], axis=1)
+        return values
+
     def rows_by_value(self) -> Int64s:
         """Return int64[n]: the rows cell after cell, in a cell by value, then by time."""
         values = _ranks(self.values) if self.values.dtype == np.object_ else self.values
+        matrices = self._matrices()
+        if matrices is None:
+            lengths = self.lengths()
+            return np.lexsort((values, np.repeat(np.arange(len(lengths)), lengths)))
+        order = np.empty(len(values), np.int64)
+        for rows in matrices:
+            order[rows] = rows[:, :1] + np.argsort(values[rows], axis=1, kind="stable")
+        return order
+
+    def _matrices(self) -> list[Int64s] | None:
+        """Return the rows of the cells of each size, a line a cell; None for too many sizes.
+
+        Lines of a matrix sort three times as fast as all rows by cell and value.
+        """
         lengths = self.lengths()
         sizes = np.unique(lengths)
         if len(sizes) > _MOST_SIZES:
-            return np.lexsort((values, np.repeat(np.arange(len(lengths)), lengths)))
-        order = np.empty(len(values), np.int64)
-        for size in sizes.tolist():  # cells of one size are a matrix, whose lines sort 3x as fast
-            starts = self.starts[lengths == size][:, np.newaxis]
-            rows = starts + np.arange(size)
-            order[rows] = starts + np.argsort(values[rows], axis=1, kind="stable")
-        return order
+            return None
+        return [
+            self.starts[lengths == size][:, np.newaxis] + np.arange(size) for size in sizes.tolist()
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,7 +342,7 @@ class Median(Gather):
 
     def finish(self, cells: Cells, args: tuple[float, ...]) -> Answer:  # noqa: ARG002
         """Return the medians."""
-        values = cells.values[cells.rows_by_value()]
+        values = cells.sorted_values()
         lengths = cells.lengths()
         low = values[cells.starts + (lengths - 1) // 2]
         high = values[cells.starts + lengths // 2]

@@ -30,7 +30,7 @@ _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 # Where bisecting every window border in every series beats numbering every row: a step of the one
 # costs about as much as this many rows of the other (1000 series x 1080 rows,
-# tests/benchmarks/test_aggregate.py).
+# tests/benchmarks/bench_aggregate.py).
 _ROWS_PER_STEP: Final = 5
 
 
