@@ -10,6 +10,7 @@ is.
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -97,12 +98,11 @@ def main() -> None:
             )
         ],
     ]
-    python = best(lambda: in_python(data, HOUR), 2)
+    python = best(partial(in_python, data, HOUR), 2)
     print(f"{'mean 1h by host, plain Python':32s} {python * 1e3:9.2f} ms")  # noqa: T201
     for name, rows, request in queries:
-        took = best(lambda rows=rows, request=request: aggregate_frames([rows], request), 7)  #
-        type: ignore[misc] print(f"{name:32s} {took * 1e3:9.2f} ms   {python / took:7.1f} x")  #
-        noqa: T201
+        took = best(partial(aggregate_frames, [rows], request), 7)
+        print(f"{name:32s} {took * 1e3:9.2f} ms   {python / took:7.1f} x")  # noqa: T201
 
 
 if __name__ == "__main__":
