@@ -117,6 +117,7 @@ def _run(app: Starlette, listener: socket.socket, settings: Settings) -> None:
             access_log=False,
             log_config=None,
             server_header=False,
+            proxy_headers=False,  # nothing here asks for the address of a client
             backlog=settings.backlog,
             limit_concurrency=settings.max_connections,
             timeout_keep_alive=settings.keep_alive_s,

@@ -90,7 +90,9 @@ class Settings:
     backlog: int = _setting(1024, "Connections the kernel may hold ready.", minimum=1)
     keep_alive_s: int = _setting(120, "Seconds an idle connection stays open.", minimum=1)
     shutdown_timeout_s: int = _setting(
-        30, "Seconds that running requests have to finish at a stop.", minimum=1
+        8,  # docker kills after 10
+        "Seconds that running requests have to finish at a stop.",
+        minimum=1,
     )
 
     body_timeout_s: float = _setting(
