@@ -1,5 +1,6 @@
-"""Writes to a store until it is killed, again and again: `python -m tests.crash.writer
-<directory>`.
+"""Writes to a store until it is killed, again and again.
+
+    python -m tests.crash.writer <directory> [<bytes in memory before a flush>]
 
 For each line on stdin a fresh process is forked, which opens the store and writes one batch after
 another. On stdout: `pid <n>` of that process, `ack <n>` after each acknowledged batch, `dead` when
@@ -37,8 +38,10 @@ def batches(store: ParquetStorage) -> dict[int, int]:
     return found
 
 
-def write(directory: str) -> None:
-    store = ParquetStorage(directory, overwrite=True, log_file_bytes=50_000)
+def write(directory: str, flush_bytes: int) -> None:
+    store = ParquetStorage(
+        directory, overwrite=True, log_file_bytes=50_000, flush_bytes=flush_bytes
+    )
     first = max(batches(store), default=0) + 1
     for number in itertools.count(first):
         store.append_batch(batch(number))
@@ -49,7 +52,7 @@ def main() -> None:
     for _ in sys.stdin:
         pid = os.fork()
         if not pid:
-            write(sys.argv[1])
+            write(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 1 << 30)
         os.write(1, b"pid %d\n" % pid)
         os.waitpid(pid, 0)
         os.write(1, b"dead\n")
