@@ -336,6 +336,9 @@ class CSVStorage(Storage):
         Args:
             items: Rows, as `_serialize_point` or `__iter__` gave them.
             temporary: Append to the temporary file of a rewrite instead.
+
+        Raises:
+            ValueError: A cell that the csv module would not read back, or cannot be encoded.
         """
         text = io.StringIO(newline="")
         writer = csv.writer(text, **self._dialect)
@@ -346,10 +349,13 @@ class CSVStorage(Storage):
                     text.write(self._line_end)
             else:
                 writer.writerow(item)
+        written = text.getvalue()
+        if len(written) > csv.field_size_limit():
+            _refuse_long_cells(items)
         if temporary:
-            self._temp_handle().write(text.getvalue())
+            self._temp_handle().write(written)
         else:
-            self._append_text(text.getvalue())
+            self._append_text(written)
 
     @property
     def _line_end(self) -> str:
@@ -429,6 +435,7 @@ class CSVStorage(Storage):
             done = position + (next(rows, None) is not None)
             new = changes[position]
             if new is not None:
+                _refuse_long_cells([new])
                 writer.writerow(new)
         while batch := list(islice(rows, 1000)):
             temp.writelines(batch)
@@ -486,6 +493,12 @@ def create_file(path: str | os.PathLike[str], create_dirs: bool) -> None:
     if create_dirs:
         file.parent.mkdir(parents=True, exist_ok=True)
     file.touch()
+
+
+def _refuse_long_cells(items: Sequence[Sequence[str]]) -> None:
+    limit = csv.field_size_limit()
+    if any(len(cell) > limit for item in items for cell in item):
+        raise ValueError(f"a cell is longer than csv.field_size_limit(), {limit}")
 
 
 def _sync_directory(path: Path) -> None:

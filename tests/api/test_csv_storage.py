@@ -383,6 +383,19 @@ def test_text_that_cannot_be_encoded_stores_nothing(path: Path) -> None:
     assert path.read_bytes() == 2 * ROW
 
 
+def test_cells_that_could_not_be_read_back_are_refused(path: Path) -> None:
+    with open_db(path) as db:
+        db.insert(Point(time=T, tags={"a": "x" * 100_000}))
+        with pytest.raises(ValueError, match="field_size_limit"):
+            db.insert(Point(time=T, tags={"a": "x" * 200_000}))
+        with pytest.raises(ValueError, match="field_size_limit"):
+            db.update_all(tags={"b": "x" * 200_000})
+        assert len(db) == 1
+        assert db.get_tag_keys() == ["a"]
+    with open_db(path) as db:
+        assert len(db) == 1
+
+
 def test_symbolic_links_stay_links(tmp_path: Path, path: Path) -> None:
     real = tmp_path / "real.csv"
     real.write_bytes(ROW + ROW)
