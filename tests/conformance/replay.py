@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from tests.conformance.cases import Case, CaseFile
 
 TIMEOUT_S = 30.0
+# What is left of a sum of floats that cancel one another.
+NEAR_ZERO = 1e-13
 # Shards are numbered over the life of a server.
 SHARD_NUMBER = re.compile(r"shard \d+:")
 
@@ -214,7 +216,7 @@ class _Comparison:
             return True
         if got.endswith(".0") or not any(mark in expected + got for mark in ".e"):
             return False
-        return math.isclose(float(expected), float(got), rel_tol=self.tolerance)
+        return math.isclose(float(expected), float(got), rel_tol=self.tolerance, abs_tol=NEAR_ZERO)
 
 
 def _told(path: str, expected: Json, got: Json) -> str:
