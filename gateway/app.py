@@ -22,11 +22,12 @@ from gateway.auth import Authentication
 from gateway.catalog import Catalog
 from gateway.errors import InfluxError
 from gateway.http import INFLUXDB_VERSION, ClientGone, error_response, header
+from gateway.intake import Intake, WriteEndpoint
 from gateway.metrics import Metrics
 from gateway.query import QueryEndpoint
 from gateway.running import RunningQueries
 from gateway.status import StatusEndpoints
-from gateway.write import WriteEndpoint
+from gateway.write import describe as describe_write
 from gateway.writer import Writer
 from grammar.errors import ParseError
 from tinyflux.errors import (
@@ -88,7 +89,7 @@ def create_app(settings: Settings, *, in_memory: bool = False) -> Starlette:
     writer = Writer(catalog, settings, metrics)
     authentication = Authentication(catalog, settings)
     query = QueryEndpoint(catalog, authentication, settings, metrics, running)
-    write = WriteEndpoint(catalog, authentication, writer, settings, metrics)
+    intake = Intake(catalog, authentication, writer, settings, metrics)
     status = StatusEndpoints(catalog, authentication, writer, running, metrics, settings)
 
     @asynccontextmanager
@@ -105,7 +106,7 @@ def create_app(settings: Settings, *, in_memory: bool = False) -> Starlette:
 
     app = Starlette(
         routes=[
-            Route("/write", write, methods=["POST", "OPTIONS"]),
+            Route("/write", WriteEndpoint(intake, describe_write), methods=["POST", "OPTIONS"]),
             _without_head(Route("/query", query, methods=["GET", "POST", "OPTIONS"])),
             Route("/ping", status.ping),
             Route("/status", status.status),

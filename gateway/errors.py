@@ -3,14 +3,17 @@
     InfluxError                    answered with an error; has `status` and `text`
       BadRequest              400
         StatementError             of one statement: HTTP 200, the text in its result
+        LinesRefused               of a write: has the `lines` that could not be read
       Unauthorized            401
       Forbidden               403
       NotFound                404
         DatabaseNotFound           its text is the one of /query; /write quotes the name
       RequestTimeout          408
       TooLarge                413
+      UnsupportedType         415
       Overloaded              503  a bounded queue is full; come back later
       RetentionPolicyNotFound 500  influxd answers 500 here too
+      NotInstalled            501  an optional package is missing
 
 The text is influxd's wherever influxd has one: clients compare it. The status is what HTTP says
 when the error reaches the edge (`gateway.app`); inside a statement only the text is used. Errors of
@@ -23,7 +26,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    from gateway.lineprotocol.parser import LineError
 
 
 class InfluxError(Exception):
@@ -51,6 +56,18 @@ class BadRequest(InfluxError):
 
 class StatementError(BadRequest):
     """A statement that cannot be answered; the statements after it are not executed."""
+
+
+class LinesRefused(BadRequest):
+    """Some or all lines of a body could not be stored; where they were good, the others were.
+
+    Attributes:
+        lines: Those that could not be read.
+    """
+
+    def __init__(self, text: str, lines: Sequence[LineError]) -> None:
+        super().__init__(text)
+        self.lines = lines
 
 
 class Unauthorized(InfluxError):
@@ -103,8 +120,20 @@ class TooLarge(InfluxError):
     status = 413
 
 
+class UnsupportedType(InfluxError):
+    """A body in a format that this server does not read; the client may know another."""
+
+    status = 415
+
+
 class Overloaded(InfluxError):
     """A bounded queue is full; nothing was done, and the client may come back in a second."""
 
     status = 503
     headers: ClassVar[Mapping[str, str]] = {"retry-after": "1"}
+
+
+class NotInstalled(InfluxError):
+    """What was asked for needs an optional package."""
+
+    status = 501

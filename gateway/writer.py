@@ -1,4 +1,4 @@
-"""The write path behind the endpoints: one thread that inflates, parses and appends.
+"""The write path behind all that writes: one thread that inflates, parses and appends.
 
 One thread keeps the parser's caches and the engine's series index single-writer, so a long body
 never blocks the event loop. A request costs two changes of thread: in through a bounded queue, out
@@ -16,19 +16,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from gateway.errors import BadRequest, Overloaded
+import numpy as np
+
+from gateway.errors import BadRequest, LinesRefused, Overloaded
 from gateway.http import inflate
-from gateway.lineprotocol.parser import Parser
+from gateway.lineprotocol.parser import Parsed, Parser
+from tinyflux.batch import FieldType, parse_series_key
+from tinyflux.columnar.intake import conflict
 
 if TYPE_CHECKING:
     from gateway.catalog import Catalog
     from gateway.config import Settings
-    from gateway.lineprotocol.parser import Parsed
     from gateway.metrics import Metrics
     from tinyflux.batch import PointBatch
-    from tinyflux.columnar.base import Rejection
+    from tinyflux.columnar.base import ColumnarStorage, Rejection
 
 Done: TypeAlias = Callable[[Exception | None], None]
+Read: TypeAlias = Callable[[Parser, bytes, int], Parsed]
+"""Reads an inflated body in the writer thread: the parser, the body, the time of now in ns."""
 
 CONSISTENCY_LEVELS: Final = frozenset({"", "any", "one", "quorum", "all"})
 MAX_LINES_IN_ERROR: Final = (
@@ -43,12 +48,15 @@ class Write:
     """One body to be stored.
 
     Attributes:
-        body: Line protocol as the client sent it.
+        body: As the client sent it.
         coding: Its Content-Encoding.
-        database: Must exist.
+        database: Must exist, but see `creates_database`.
         retention_policy: "" is the default one.
         precision: The unit of the timestamps, "" is ns.
         consistency: Checked after parsing, as influxd does, and without effect.
+        creates_database: Create the database if it is not there.
+        is_whole: Store all points, or none if any cannot be stored.
+        read: How to read the body; None reads line protocol in `precision`.
     """
 
     body: bytes
@@ -57,6 +65,9 @@ class Write:
     precision: str = ""
     coding: str = ""
     consistency: str = ""
+    creates_database: bool = False
+    is_whole: bool = False
+    read: Read | None = None
 
 
 class Writer:
@@ -109,23 +120,33 @@ class Writer:
             self._settings.max_inflate_ratio,
         )
         now_ns = time.time_ns()
-        try:
-            parsed = self._parser.parse(body, precision=write.precision, now_ns=now_ns)
-        except ValueError as exc:  # an unknown precision
-            raise BadRequest(str(exc)) from exc
+        parsed = self._read(write, body, now_ns)
         if not len(parsed.batch) and not parsed.rejected:
-            acknowledgement.answer(BadRequest(_line_errors(parsed)) if parsed.errors else None)
+            self._metrics.count(write_points_dropped=parsed.bad_lines)
+            acknowledgement.answer(_refusal_of_lines(parsed) if parsed.errors else None)
             return
         if write.consistency not in CONSISTENCY_LEVELS:
             raise BadRequest("invalid consistency level")
+        if write.creates_database and write.database not in self._catalog.databases:
+            self._catalog.create_database(write.database)
         policy = self._catalog.database(write.database).policy(write.retention_policy)
         storage = self._catalog.storage(write.database, policy.name)
         batch, n_expired = _within_retention(parsed.batch, policy.duration_ns, now_ns)
+        if write.is_whole:
+            _check_whole(parsed, n_expired, storage)
         result = storage.append_batch(batch, acknowledgement.durable)
         refusal = _partial_write(parsed, (*result.rejected, *parsed.rejected), n_expired)
         acknowledgement.stored(refusal)
         dropped = len(parsed.batch) - result.stored + parsed.bad_lines
         self._metrics.count(write_points=result.stored, write_points_dropped=dropped)
+
+    def _read(self, write: Write, body: bytes, now_ns: int) -> Parsed:
+        if write.read is not None:
+            return write.read(self._parser, body, now_ns)
+        try:
+            return self._parser.parse(body, precision=write.precision, now_ns=now_ns)
+        except ValueError as exc:  # an unknown precision
+            raise BadRequest(str(exc)) from exc
 
 
 class _Acknowledgement:
@@ -182,10 +203,49 @@ def _partial_write(
     dropped = n_expired + sum(rejection.points for rejection in rejected)
     if dropped:
         reason = rejected[0].reason if rejected else "points beyond retention policy"
-        return BadRequest(f"partial write: {reason} dropped={dropped}")
+        return LinesRefused(f"partial write: {reason} dropped={dropped}", parsed.errors)
     if parsed.errors:
-        return BadRequest(f"partial write: {_line_errors(parsed)} dropped=0")
+        return LinesRefused(f"partial write: {_line_errors(parsed)} dropped=0", parsed.errors)
     return None
+
+
+def _refusal_of_lines(parsed: Parsed) -> LinesRefused:
+    return LinesRefused(_line_errors(parsed), parsed.errors)
+
+
+def _check_whole(parsed: Parsed, n_expired: int, storage: ColumnarStorage) -> None:
+    """Refuse a body of which anything cannot be stored.
+
+    Only this thread appends line protocol, so the types are those that the append will find; what
+    a SELECT INTO adds in between is the one thing that could still make it partial.
+
+    Raises:
+        BadRequest: The first reason.
+    """
+    if parsed.errors:
+        raise _refusal_of_lines(parsed)
+    reason = parsed.rejected[0].reason if parsed.rejected else _first_conflict(parsed, storage)
+    if n_expired and not reason:
+        reason = "points beyond retention policy"
+    if reason:
+        raise BadRequest(reason)
+
+
+def _first_conflict(parsed: Parsed, storage: ColumnarStorage) -> str:
+    """Return why a point's types do not agree with the stored ones, or each other; "" if all do."""
+    batch = parsed.batch
+    types: dict[str, dict[str, FieldType]] = {}
+    for key_row, layout_row in np.unique(
+        np.stack((batch.key_rows, batch.layout_rows), axis=1), axis=0
+    ).tolist():
+        name, _ = parse_series_key(batch.keys[key_row])
+        if name not in types:
+            types[name] = storage.field_keys(name)
+        known = types[name]
+        for field_key, kind in batch.layouts[layout_row]:
+            if known.setdefault(field_key, kind) is not kind:
+                return conflict(name, field_key, kind, known[field_key])
+    return ""
 
 
 def _line_errors(parsed: Parsed) -> str:

@@ -1,0 +1,136 @@
+"""What all ways to write by HTTP share: who may, the body under its limits, the wait.
+
+`WriteEndpoint` is the application of such a path. What differs is one function, which reads a
+request without its body: `gateway.write`, `gateway.v2`, `gateway.v3`, `gateway.prometheus`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeAlias
+
+from starlette.responses import Response
+from starlette.types import Scope
+
+from gateway.errors import DatabaseNotFound, NotFound, Overloaded
+from gateway.http import body_chunks, time_limit
+from gateway.rights import authorize_write
+from gateway.writer import Write
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Send
+
+    from gateway.auth import Authentication
+    from gateway.catalog import Catalog
+    from gateway.config import Settings
+    from gateway.metrics import Metrics
+    from gateway.writer import Writer
+
+Describe: TypeAlias = Callable[[Scope], Write]
+"""Returns what a request wants written, without the body; raises what is wrong with it."""
+
+
+class Intake:
+    """Takes the bodies of all endpoints that write, within one budget of memory."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        authentication: Authentication,
+        writer: Writer,
+        settings: Settings,
+        metrics: Metrics,
+    ) -> None:
+        self._catalog = catalog
+        self._authentication = authentication
+        self._writer = writer
+        self._settings = settings
+        self._metrics = metrics
+        self._bytes_held = 0  # of bodies that are read or wait; touched by the event loop only
+
+    async def store(self, scope: Scope, receive: Receive, describe: Describe) -> None:
+        """Return once the points of a request are durable.
+
+        Raises:
+            InfluxError: They are not, or not all of them.
+            ClientGone: The connection ended within the body.
+        """
+        self._metrics.count(write_requests=1)
+        try:
+            await self._store(scope, receive, describe)
+        except Exception:
+            self._metrics.count(write_errors=1)
+            raise
+
+    async def _store(self, scope: Scope, receive: Receive, describe: Describe) -> None:
+        user = await self._authentication.user(scope)
+        write = describe(scope)
+        is_admin = user is not None and user.is_admin
+        write = replace(write, creates_database=write.creates_database and is_admin)
+        if not write.creates_database:
+            self._check_database(write.database)
+        authorize_write(user, write.database)
+        held = 0
+        chunks: list[bytes] = []
+        try:
+            async with time_limit(self._settings.body_timeout_s):
+                async for chunk in body_chunks(scope, receive, self._settings.max_body_bytes):
+                    chunks.append(chunk)
+                    held += len(chunk)
+                    self._bytes_held += len(chunk)
+                    if self._bytes_held > self._settings.max_queued_write_bytes:
+                        raise Overloaded("request throttled, too many bytes of writes wait")
+            self._metrics.count(write_body_bytes=held)
+            write = replace(write, body=b"".join(chunks))
+            chunks.clear()
+            await self._stored(write)
+        except DatabaseNotFound:  # dropped while we were reading
+            self._check_database(write.database)
+            raise
+        finally:
+            self._bytes_held -= held
+
+    def _check_database(self, name: str) -> None:
+        """Refuse an unknown database in the words Telegraf creates one upon."""
+        if name not in self._catalog.databases:
+            raise NotFound(f'database not found: "{name}"')
+
+    async def _stored(self, write: Write) -> None:
+        """Wait until a body is durable; raise why it is not, or not wholly."""
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[None] = loop.create_future()
+
+        def set_answer(error: Exception | None) -> None:
+            if not answer.done():
+                if error is None:
+                    answer.set_result(None)
+                else:
+                    answer.set_exception(error)
+
+        def done(error: Exception | None) -> None:
+            with suppress(RuntimeError):  # the loop ended first: nobody waits any more
+                loop.call_soon_threadsafe(set_answer, error)
+
+        self._writer.submit(write, done)
+        await answer
+
+
+class WriteEndpoint:
+    """The ASGI application of a path that takes points: 204, or the error that says why not."""
+
+    def __init__(self, intake: Intake, describe: Describe) -> None:
+        self._intake = intake
+        self._describe = describe
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; refusals are raised and answered by the edge."""
+        if scope["method"] == "OPTIONS":
+            await Response()(scope, receive, send)
+            return
+        await self._intake.store(scope, receive, self._describe)
+        await Response(status_code=204, headers={"content-type": "application/json"})(
+            scope, receive, send
+        )
