@@ -12,11 +12,9 @@ Invariants
 - What is dropped is noted as `dropping` in the same replacement of catalog.json that forgets it,
   and the note stays until its files are gone: a crash in between leaves nothing that a later
   database of the same name could show.
+- Nothing is created while a drop is unfinished: its files could be taken for the new ones.
 - Databases and users are frozen values in dicts that are replaced, never changed: readers take no
   lock.
-
-Source of the policy rules: influxd 1.x services/meta (NormalisedShardDuration,
-CreateRetentionPolicy, ...), measured.
 """
 
 from __future__ import annotations
@@ -27,14 +25,24 @@ import os
 import shutil
 import threading
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 import orjson
 
 from gateway import users
 from gateway.errors import DatabaseNotFound, RetentionPolicyNotFound, StatementError
+from gateway.policies import (
+    DEFAULT_POLICY,
+    Database,
+    PolicyChange,
+    RetentionPolicy,
+    altered_policy,
+    check_same_default,
+    directory_name,
+    new_policy,
+)
 from tinyflux.columnar.parquet import ParquetStorage
-from tinyflux.errors import CorruptionError, StorageClosed, StorageLocked
+from tinyflux.errors import CorruptionError, StorageClosed, StorageError, StorageLocked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -45,81 +53,8 @@ if TYPE_CHECKING:
     from tinyflux.columnar.base import ColumnarStorage
     from tinyflux.columnar.wal import SyncMode
 
-HOUR_NS: Final = 3_600_000_000_000
-DAY_NS: Final = 24 * HOUR_NS
-MIN_DURATION_NS: Final = HOUR_NS  # influxdb 1.x services/meta: MinRetentionPolicyDuration
-DEFAULT_POLICY: Final = "autogen"  # influxdb 1.x services/meta: DefaultRetentionPolicyName
-MAX_NAME_BYTES: Final = 255  # of a directory entry on Linux
-
 _log = logging.getLogger(__name__)
 _StoreKey: TypeAlias = tuple[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class RetentionPolicy:
-    """How long points are kept, and in time ranges of what size.
-
-    Attributes:
-        name: Its name, unique in a database.
-        duration_ns: Points older than this may go; 0 keeps them for ever.
-        shard_duration_ns: Length of one shard.
-        replication: Kept and shown for InfluxDB's clients; this server has one copy.
-    """
-
-    name: str = DEFAULT_POLICY
-    duration_ns: int = 0
-    shard_duration_ns: int = 7 * DAY_NS
-    replication: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Database:
-    """A database and its policies.
-
-    Attributes:
-        name: Its name.
-        policies: The policies in the order they were created.
-        default_policy: The policy of requests that name none. It may not exist: it can be dropped.
-    """
-
-    name: str
-    policies: tuple[RetentionPolicy, ...]
-    default_policy: str
-
-    def policy(self, name: str = "") -> RetentionPolicy:
-        """Return a policy; "" is the default one.
-
-        Raises:
-            RetentionPolicyNotFound: There is none of this name.
-        """
-        name = name or self.default_policy
-        for policy in self.policies:
-            if policy.name == name:
-                return policy
-        raise RetentionPolicyNotFound(name)
-
-    def has_policy(self, name: str) -> bool:
-        """Return whether there is a policy of this name."""
-        return any(policy.name == name for policy in self.policies)
-
-    def with_policy(self, policy: RetentionPolicy, *, is_default: bool = False) -> Database:
-        """Return this database with a policy added, or changed in its place."""
-        if self.has_policy(policy.name):
-            policies = tuple(policy if p.name == policy.name else p for p in self.policies)
-        else:
-            policies = (*self.policies, policy)
-        default = policy.name if is_default else self.default_policy
-        return Database(self.name, policies, default)
-
-
-@dataclass(frozen=True, slots=True)
-class PolicyChange:
-    """What a statement says about a policy; None where it says nothing, duration 0 is infinite."""
-
-    duration_ns: int | None = None
-    shard_duration_ns: int | None = None
-    replication: int | None = None
-    is_default: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,37 +68,6 @@ class _Contents:
     def with_database(self, database: Database) -> _Contents:
         """Return this with a database added, or changed in its place."""
         return replace(self, databases={**self.databases, database.name: database})
-
-
-def shard_duration(duration_ns: int, wanted_ns: int | None = None) -> int:
-    """Return the shard duration of a policy in ns.
-
-    Args:
-        duration_ns: The policy's duration; 0 is infinite.
-        wanted_ns: What was asked for; None or 0 leaves it to the duration.
-
-    Source: influxdb 1.x services/meta/data.go shardGroupDuration, normalisedShardDuration.
-    """
-    if wanted_ns:
-        return max(wanted_ns, HOUR_NS)
-    if duration_ns == 0 or duration_ns >= 180 * DAY_NS:
-        return 7 * DAY_NS
-    return DAY_NS if duration_ns >= 2 * DAY_NS else HOUR_NS
-
-
-def directory_name(name: str) -> str:
-    """Return the directory of a database or policy: its name with `%` and `.` percent-encoded.
-
-    Raises:
-        StatementError: `invalid name`: influxd takes none of these either, or the directory could
-            not exist.
-    """
-    if not name or name in {".", ".."} or "/" in name or "\\" in name or not name.isprintable():
-        raise StatementError("invalid name")
-    encoded = name.replace("%", "%25").replace(".", "%2E")
-    if len(encoded.encode()) > MAX_NAME_BYTES:
-        raise StatementError("invalid name")
-    return encoded
 
 
 class Catalog:
@@ -262,10 +166,11 @@ class Catalog:
             existing = self.databases.get(name)
             if existing is not None:
                 if change is not None or policy:
-                    _check_same_default(existing, wanted, policy)
+                    check_same_default(existing, wanted, policy)
                 return
-            first = _new_policy(policy or DEFAULT_POLICY, wanted)
+            first = new_policy(policy or DEFAULT_POLICY, wanted)
             directory_name(name)
+            self._finish_drops()
             self._put(Database(name, (first,), first.name))
 
     def drop_database(self, name: str) -> bool:
@@ -288,13 +193,14 @@ class Catalog:
         """
         with self._lock:
             entry = self.database(database)
-            policy = _new_policy(name, change)
+            policy = new_policy(name, change)
             if entry.has_policy(name):
                 if entry.policy(name) != policy:
                     raise StatementError("retention policy already exists")
                 if change.is_default and entry.default_policy != name:
                     raise StatementError("retention policy conflicts with an existing policy")
                 return
+            self._finish_drops()
             self._put(entry.with_policy(policy, is_default=change.is_default))
 
     def alter_policy(self, database: str, name: str, change: PolicyChange) -> None:
@@ -312,18 +218,7 @@ class Catalog:
             entry = self.database(database)
             if not entry.has_policy(name):
                 raise RetentionPolicyNotFound(name)
-            old = entry.policy(name)
-            duration = old.duration_ns if change.duration_ns is None else change.duration_ns
-            shard = change.shard_duration_ns
-            policy = replace(
-                old,
-                duration_ns=duration,
-                shard_duration_ns=old.shard_duration_ns
-                if shard is None
-                else shard_duration(duration, shard),
-                replication=change.replication or old.replication,
-            )
-            _check_durations(policy)
+            policy = altered_policy(entry.policy(name), change)
             self._put(entry.with_policy(policy, is_default=change.is_default))
 
     def drop_policy(self, database: str, name: str) -> bool:
@@ -380,7 +275,10 @@ class Catalog:
         path: Path | None = None
         if self._directory is not None:
             path = self._directory / directory_name(database) / directory_name(policy.name)
-            path.parent.mkdir(exist_ok=True)
+            if not path.exists():
+                path.mkdir(parents=True)
+                _sync_directory(path.parent)
+                _sync_directory(self._directory)
         return ParquetStorage(
             path,
             overwrite=True,  # InfluxDB's rule: points of equal series and time are one
@@ -416,8 +314,11 @@ class Catalog:
             for database, policy in dropping:
                 path = self._directory / directory_name(database)
                 path = path / directory_name(policy) if policy else path
-                if path.exists():
-                    shutil.rmtree(path)
+                try:
+                    if path.exists():
+                        shutil.rmtree(path)
+                except OSError as exc:
+                    raise StorageError(f"dropped, but not deleted: {exc}") from exc
         self._commit(replace(self._contents, dropping=()))
 
     def _close_stores(self, keys: list[_StoreKey]) -> None:
@@ -430,44 +331,6 @@ class Catalog:
                 failures.append(exc)
         if failures:
             raise failures[0]
-
-
-def _new_policy(name: str, change: PolicyChange) -> RetentionPolicy:
-    directory_name(name)
-    duration = change.duration_ns or 0
-    policy = RetentionPolicy(
-        name, duration, shard_duration(duration, change.shard_duration_ns), change.replication or 1
-    )
-    _check_durations(policy)
-    return policy
-
-
-def _check_durations(policy: RetentionPolicy) -> None:
-    if policy.duration_ns == 0:
-        return
-    if policy.duration_ns < MIN_DURATION_NS:
-        raise StatementError("retention policy duration must be at least 1h0m0s")
-    if policy.duration_ns < policy.shard_duration_ns:
-        raise StatementError("retention policy duration must be greater than the shard duration")
-
-
-def _check_same_default(database: Database, wanted: PolicyChange, policy: str) -> None:
-    """Compare what CREATE DATABASE says about the policy of a database that exists."""
-    conflict = StatementError("retention policy conflicts with an existing policy")
-    name = policy or DEFAULT_POLICY
-    if not database.has_policy(name) or database.default_policy != name:
-        raise conflict
-    old = database.policy(name)
-    duration = old.duration_ns if wanted.duration_ns is None else wanted.duration_ns
-    shard = wanted.shard_duration_ns
-    new = RetentionPolicy(
-        name,
-        duration,
-        old.shard_duration_ns if shard is None else shard_duration(duration, shard),
-        wanted.replication or old.replication,
-    )
-    if new != old:
-        raise conflict
 
 
 # --- catalog.json ---------------------------------------------------------------------------------
@@ -516,9 +379,14 @@ def _write(path: Path, contents: _Contents) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
-    fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    _sync_directory(path.parent)
+
+
+def _sync_directory(path: Path) -> None:
+    """Make the names in a directory durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(fd)  # the rename itself
+        os.fsync(fd)
     finally:
         os.close(fd)
 

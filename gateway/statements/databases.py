@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from gateway.catalog import PolicyChange
+from gateway.policies import PolicyChange
 from gateway.statements.table import database_of, go_duration, table
 from grammar import ast
 

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING
 import orjson
 import pytest
 
-from gateway.catalog import (
+from gateway.catalog import Catalog
+from gateway.config import Settings
+from gateway.errors import DatabaseNotFound, RetentionPolicyNotFound, StatementError
+from gateway.policies import (
     DAY_NS,
     HOUR_NS,
-    Catalog,
     PolicyChange,
     RetentionPolicy,
     directory_name,
     shard_duration,
 )
-from gateway.config import Settings
-from gateway.errors import DatabaseNotFound, RetentionPolicyNotFound, StatementError
 from tinyflux.batch import BatchBuilder, series_key
-from tinyflux.errors import CorruptionError, StorageClosed, StorageLocked
+from tinyflux.errors import CorruptionError, StorageClosed, StorageError, StorageLocked
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -224,6 +224,31 @@ def test_drop_that_a_crash_cut_short_is_finished_at_the_next_start(tmp_path: Pat
     assert again.storage("u").measurements() == ["cpu"]
     assert orjson.loads((tmp_path / "catalog.json").read_bytes())["dropping"] == []
     again.close()
+
+
+def test_name_is_not_given_again_while_its_files_cannot_be_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog = Catalog(tmp_path, Settings())
+    catalog.create_database("t")
+    _write(catalog, "t")
+
+    def fail(path: Path) -> None:
+        raise PermissionError(13, "not yours", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("shutil.rmtree", fail)
+        with pytest.raises(StorageError, match="dropped, but not deleted"):
+            catalog.drop_database("t")
+        assert "t" not in catalog.databases
+        with pytest.raises(StorageError, match="dropped, but not deleted"):
+            catalog.create_database("t")
+    catalog.create_database("t")
+    assert catalog.storage("t").measurements() == []
+    catalog.drop_database("other")
+    _write(catalog, "t")
+    assert catalog.storage("t").measurements() == ["cpu"]
+    catalog.close()
 
 
 @pytest.mark.parametrize(

@@ -7,25 +7,25 @@ import time
 from typing import TYPE_CHECKING
 
 from gateway import retention
-from gateway.catalog import DAY_NS, HOUR_NS, Catalog, PolicyChange
+from gateway.policies import DAY_NS, HOUR_NS, PolicyChange
 from tinyflux.batch import BatchBuilder, series_key
 
 if TYPE_CHECKING:
     import pytest
 
-    from gateway.catalog import Catalog as _Catalog
+    from gateway.catalog import Catalog
 
 NOW_NS = 1_700_000_000_000_000_000
 
 
-def write(catalog: _Catalog, policy: str, *times: int) -> None:
+def write(catalog: Catalog, policy: str, *times: int) -> None:
     builder = BatchBuilder()
     for time_ns in times:
         builder.add(series_key("m", []), time_ns, [("v", 1.0)])
     catalog.storage("t", policy).append_batch(builder.build())
 
 
-def times_of(catalog: _Catalog, policy: str) -> list[int]:
+def times_of(catalog: Catalog, policy: str) -> list[int]:
     from tinyflux.columnar.base import ScanRequest
 
     frames = catalog.storage("t", policy).scan(ScanRequest("m"))

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.catalog import PolicyChange
 from gateway.config import Settings
 from gateway.errors import BadRequest, DatabaseNotFound, Overloaded, RetentionPolicyNotFound
 from gateway.metrics import Metrics
+from gateway.policies import PolicyChange
 from gateway.writer import Write, Writer
 from tinyflux.columnar.base import WriteResult
 from tinyflux.columnar.parquet import ParquetStorage

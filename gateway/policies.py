@@ -1,0 +1,178 @@
+"""Databases and retention policies as values, and the rules that hold for them. Pure.
+
+Source: influxd 1.x services/meta (NormalisedShardDuration, CreateRetentionPolicy, ...), measured.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from gateway.errors import RetentionPolicyNotFound, StatementError
+
+HOUR_NS: Final = 3_600_000_000_000
+DAY_NS: Final = 24 * HOUR_NS
+MIN_DURATION_NS: Final = HOUR_NS  # influxdb 1.x services/meta: MinRetentionPolicyDuration
+DEFAULT_POLICY: Final = "autogen"  # influxdb 1.x services/meta: DefaultRetentionPolicyName
+MAX_NAME_BYTES: Final = 255  # of a directory entry on Linux
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionPolicy:
+    """How long points are kept, and in time ranges of what size.
+
+    Attributes:
+        name: Its name, unique in a database.
+        duration_ns: Points older than this may go; 0 keeps them for ever.
+        shard_duration_ns: Length of one shard.
+        replication: Kept and shown for InfluxDB's clients; this server has one copy.
+    """
+
+    name: str = DEFAULT_POLICY
+    duration_ns: int = 0
+    shard_duration_ns: int = 7 * DAY_NS
+    replication: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """A database and its policies.
+
+    Attributes:
+        name: Its name.
+        policies: The policies in the order they were created.
+        default_policy: The policy of requests that name none. It may not exist: it can be dropped.
+    """
+
+    name: str
+    policies: tuple[RetentionPolicy, ...]
+    default_policy: str
+
+    def policy(self, name: str = "") -> RetentionPolicy:
+        """Return a policy; "" is the default one.
+
+        Raises:
+            RetentionPolicyNotFound: There is none of this name.
+        """
+        name = name or self.default_policy
+        for policy in self.policies:
+            if policy.name == name:
+                return policy
+        raise RetentionPolicyNotFound(name)
+
+    def has_policy(self, name: str) -> bool:
+        """Return whether there is a policy of this name."""
+        return any(policy.name == name for policy in self.policies)
+
+    def with_policy(self, policy: RetentionPolicy, *, is_default: bool = False) -> Database:
+        """Return this database with a policy added, or changed in its place."""
+        if self.has_policy(policy.name):
+            policies = tuple(policy if p.name == policy.name else p for p in self.policies)
+        else:
+            policies = (*self.policies, policy)
+        default = policy.name if is_default else self.default_policy
+        return Database(self.name, policies, default)
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyChange:
+    """What a statement says about a policy; None where it says nothing, duration 0 is infinite."""
+
+    duration_ns: int | None = None
+    shard_duration_ns: int | None = None
+    replication: int | None = None
+    is_default: bool = False
+
+
+def shard_duration(duration_ns: int, wanted_ns: int | None = None) -> int:
+    """Return the shard duration of a policy in ns.
+
+    Args:
+        duration_ns: The policy's duration; 0 is infinite.
+        wanted_ns: What was asked for; None or 0 leaves it to the duration.
+
+    Source: influxdb 1.x services/meta/data.go shardGroupDuration, normalisedShardDuration.
+    """
+    if wanted_ns:
+        return max(wanted_ns, HOUR_NS)
+    if duration_ns == 0 or duration_ns >= 180 * DAY_NS:
+        return 7 * DAY_NS
+    return DAY_NS if duration_ns >= 2 * DAY_NS else HOUR_NS
+
+
+def directory_name(name: str) -> str:
+    """Return the directory of a database or policy: its name with `%` and `.` percent-encoded.
+
+    Raises:
+        StatementError: `invalid name`: influxd takes none of these either, or the directory could
+            not exist.
+    """
+    if not name or name in {".", ".."} or "/" in name or "\\" in name or not name.isprintable():
+        raise StatementError("invalid name")
+    encoded = name.replace("%", "%25").replace(".", "%2E")
+    if len(encoded.encode()) > MAX_NAME_BYTES:
+        raise StatementError("invalid name")
+    return encoded
+
+
+def new_policy(name: str, change: PolicyChange) -> RetentionPolicy:
+    """Return the policy that a CREATE statement describes.
+
+    Raises:
+        StatementError: `invalid name`, or a bad duration.
+    """
+    directory_name(name)
+    duration = change.duration_ns or 0
+    policy = RetentionPolicy(
+        name, duration, shard_duration(duration, change.shard_duration_ns), change.replication or 1
+    )
+    _check_durations(policy)
+    return policy
+
+
+def _check_durations(policy: RetentionPolicy) -> None:
+    if policy.duration_ns == 0:
+        return
+    if policy.duration_ns < MIN_DURATION_NS:
+        raise StatementError("retention policy duration must be at least 1h0m0s")
+    if policy.duration_ns < policy.shard_duration_ns:
+        raise StatementError("retention policy duration must be greater than the shard duration")
+
+
+def check_same_default(database: Database, wanted: PolicyChange, policy: str) -> None:
+    """Compare what CREATE DATABASE says about the policy of a database that exists.
+
+    Raises:
+        StatementError: `retention policy conflicts with an existing policy`.
+    """
+    conflict = StatementError("retention policy conflicts with an existing policy")
+    name = policy or DEFAULT_POLICY
+    if not database.has_policy(name) or database.default_policy != name:
+        raise conflict
+    old = database.policy(name)
+    if _changed(old, wanted) != old:
+        raise conflict
+
+
+def altered_policy(old: RetentionPolicy, change: PolicyChange) -> RetentionPolicy:
+    """Return a policy with what an ALTER statement says.
+
+    Raises:
+        StatementError: A bad duration.
+    """
+    policy = _changed(old, change)
+    _check_durations(policy)
+    return policy
+
+
+def _changed(old: RetentionPolicy, change: PolicyChange) -> RetentionPolicy:
+    duration = old.duration_ns if change.duration_ns is None else change.duration_ns
+    wanted = change.shard_duration_ns
+    return replace(
+        old,
+        duration_ns=duration,
+        shard_duration_ns=old.shard_duration_ns
+        if wanted is None
+        else shard_duration(duration, wanted),
+        replication=change.replication or old.replication,
+    )
