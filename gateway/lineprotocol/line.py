@@ -131,17 +131,23 @@ def _split_beside_strings(body: bytes) -> list[bytes]:
     lines: list[bytes] = []
     start = 0
     while start < len(body):
-        end = body.find(b"\n", start)
-        line = body[start:] if end < 0 else body[start:end]
-        if (b'"' in line or line.endswith(b"\\")) and not _CLOSED_LINE.fullmatch(line):
-            line = body[start : line_end(body, start)]
-        lines.append(line)
-        start += len(line) + 1
+        end = line_end(body, start)
+        lines.append(body[start:end])
+        start = end + 1
     return lines
 
 
 def line_end(body: bytes, start: int) -> int:
     """Return where the line that begins at `start` ends: at its line feed, or the end."""
+    end = body.find(b"\n", start)
+    line = body[start:] if end < 0 else body[start:end]
+    if (b'"' in line or line.endswith(b"\\")) and not _CLOSED_LINE.fullmatch(line):
+        return _end_of_open_line(body, start)
+    return start + len(line)
+
+
+def _end_of_open_line(body: bytes, start: int) -> int:
+    """Return the same for any line; the other way is the fast one."""
     in_fields = quoted = False
     commas = equals = 0
     for found in _STRUCTURE.finditer(body, start):

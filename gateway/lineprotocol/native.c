@@ -70,6 +70,30 @@ after_line_end(const char *p, const char *end)
 static const double POWERS[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
                                 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
 
+#ifdef __SIZEOF_INT128__
+/* Return the double nearest to mantissa / 10^k, exactly: a long division, rounded half to even.
+ * mantissa > 0; 1 <= k <= 27, so that 5^k fits 63 bits and the result is far from the ends of the range. */
+static double
+divide(uint64_t mantissa, int k)
+{
+    typedef unsigned __int128 wide;
+    uint64_t divisor = 1;
+    for (int i = 0; i < k; i++)
+        divisor *= 5;
+    int shift = 63 + __builtin_clzll(mantissa);
+    wide dividend = (wide)mantissa << shift; /* 127 bits: a quotient of 64 bits and more */
+    wide quotient = dividend / divisor;
+    int is_inexact = quotient * divisor != dividend;
+    uint64_t high = (uint64_t)(quotient >> 64);
+    int bits = high != 0 ? 128 - __builtin_clzll(high) : 64 - __builtin_clzll((uint64_t)quotient);
+    int excess = bits - 54; /* all but 53 bits and the one to round by */
+    is_inexact |= (quotient & (((wide)1 << excess) - 1)) != 0;
+    uint64_t top = (uint64_t)(quotient >> excess);
+    uint64_t rounded = (top >> 1) + ((top & 1) && (is_inexact || (top & 2)));
+    return ldexp((double)rounded, excess + 1 - shift - k);
+}
+#endif
+
 /* The readers below return the end of the value, or NULL where it is not plain. */
 
 static const char *
@@ -109,6 +133,11 @@ read_float(const char *p, const char *end, int64_t *slot)
         value = (double)mantissa;
         value = exponent < 0 ? value / POWERS[-exponent] : value * POWERS[exponent];
         value = negative ? -value : value;
+#ifdef __SIZEOF_INT128__
+    } else if (is_plain && mantissa > 0 && exponent >= -27 && exponent < 0) {
+        value = divide(mantissa, -exponent);
+        value = negative ? -value : value;
+#endif
     } else {
         char text[MAX_NUMBER + 1];
         size_t size = (size_t)(p - start);

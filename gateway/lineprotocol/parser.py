@@ -2,7 +2,8 @@
 
 Almost all lines of a client are alike, so a body is read in bulk (`bulk.py`): a few calls over all
 its lines instead of Python steps on each. Whatever is left, and everything that is wrong, goes to
-`line.py`, which is exact. Both say the same of the same line.
+`line.py`, which is exact. Both say the same of the same line, and so does `native.c`, which reads
+lines of the forms that bulk reading has met before.
 
 When bulk reading refuses, nobody knows which line was to blame: the lines are halved and read
 again, at most MAX_RETRIES times a body, then one by one. So one bad line costs little, and
