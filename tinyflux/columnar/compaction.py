@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from tinyflux.columnar.segment import SegmentInfo
 
-MAX_ROWS: Final = 4_000_000
+MAX_ROWS: Final = 2_000_000
 MIN_SEGMENTS: Final = 4
 _MAX_RATIO: Final = 2
 

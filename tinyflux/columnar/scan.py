@@ -219,20 +219,51 @@ def arrange(
     """
     if not len(times):
         return empty_run()
+    places = _places(row_ids, times, overwrite=overwrite)
+    arranged = {name: places.apply(column) for name, column in columns.items()}
+    return Run(places.ids, places.offsets, places.times, arranged)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Places:
+    """Where rows go when they become a run.
+
+    Attributes:
+        ids: int64[k], as in Run.
+        offsets: int64[k + 1], as in Run.
+        times: int64[n], as in Run.
+        order: The rows in the order of the run; None when they are.
+        starts: Then the first of those that become one row; None when each is one.
+    """
+
+    ids: Int64s
+    offsets: Int64s
+    times: Int64s
+    order: Int64s | None
+    starts: Int64s | None
+
+    def apply(self, column: FieldColumn) -> FieldColumn:
+        """Return a column of the run."""
+        if self.order is not None:
+            column = column.take(self.order)
+        return column if self.starts is None else _newest(column, self.starts)
+
+
+def _places(row_ids: Int64s, times: Int64s, *, overwrite: bool) -> _Places:
     order = _sort_order(row_ids, times)
     if order is not None:
         row_ids, times = row_ids[order], times[order]
-        columns = {name: column.take(order) for name, column in columns.items()}
     new_series = row_ids[1:] != row_ids[:-1]
+    starts = None
     if overwrite:
         distinct = new_series | (times[1:] != times[:-1])
         if not distinct.all():
             starts = np.concatenate(([0], np.flatnonzero(distinct) + 1))
-            columns = {name: _newest(column, starts) for name, column in columns.items()}
             row_ids, times = row_ids[starts], times[starts]
             new_series = row_ids[1:] != row_ids[:-1]
     bounds = np.concatenate(([0], np.flatnonzero(new_series) + 1, [len(times)]))
-    return Run(row_ids[bounds[:-1]].astype(np.int64, copy=False), bounds, times, columns)
+    ids = row_ids[bounds[:-1]].astype(np.int64, copy=False)
+    return _Places(ids, bounds, times, order, starts)
 
 
 def _sort_order(row_ids: Int64s, times: Int64s) -> Int64s | None:
@@ -281,10 +312,14 @@ def merge_runs(runs: Sequence[Run], *, overwrite: bool) -> Run:
         return runs[0] if runs else empty_run()
     names = dict.fromkeys(name for run in runs for name in run.columns)
     lengths = [len(run) for run in runs]
-    columns = {name: concat([r.columns.get(name) for r in runs], lengths) for name in names}
     row_ids = np.concatenate([run.row_ids() for run in runs])
     times = np.concatenate([run.times for run in runs])
-    return arrange(row_ids, times, columns, overwrite=overwrite)
+    places = _places(row_ids, times, overwrite=overwrite)
+    columns = {  # one after another: at no time more than one column is here a third time
+        name: places.apply(concat([run.columns.get(name) for run in runs], lengths))
+        for name in names
+    }
+    return Run(places.ids, places.offsets, places.times, columns)
 
 
 def concat(columns: Sequence[FieldColumn | None], lengths: Sequence[int]) -> FieldColumn:
