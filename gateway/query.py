@@ -15,28 +15,14 @@ import asyncio
 import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from email.parser import BytesParser
-from email.policy import HTTP
 from itertools import chain
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-import orjson
 from starlette.responses import Response, StreamingResponse
 
-from gateway.encoding.csv import CsvEncoder
-from gateway.encoding.json import JsonEncoder
-from gateway.encoding.msgpack import MsgpackEncoder
-from gateway.encoding.times import epoch_unit
 from gateway.errors import BadRequest, InfluxError, Overloaded
-from gateway.http import (
-    body_chunks,
-    error_response,
-    header,
-    parameters,
-    time_limit,
-    url_parameters,
-)
+from gateway.http import error_response, time_limit
+from gateway.request import bound_parameters, read_request, unread_request
 from gateway.results import Result
 from gateway.rights import authorize
 from gateway.session import Interrupt, Session
@@ -46,7 +32,6 @@ from grammar.errors import ParseError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator
-    from typing import TypeAlias
 
     from starlette.types import Receive, Scope, Send
 
@@ -54,61 +39,16 @@ if TYPE_CHECKING:
     from gateway.catalog import Catalog
     from gateway.config import Settings
     from gateway.metrics import Metrics
+    from gateway.request import QueryRequest
     from gateway.results import Series
     from gateway.running import RunningQueries
     from gateway.users import User
     from grammar import ast
 
-    Encoder: TypeAlias = JsonEncoder | CsvEncoder | MsgpackEncoder
-
-DEFAULT_CHUNK_ROWS: Final = 10_000  # influxdb 1.x services/httpd: DefaultChunkSize
 PIECE_BYTES: Final = 1 << 20  # of an answer, printed and held before the client takes it
 MIN_GZIP_BYTES: Final = 1024
 GZIP_LEVEL: Final = 1  # 27 ms for 3.4 MB; level 6 takes 162 for a few percent
 _PATIENCE_S: Final = 0.5  # how long a query runs before we look whether its client is still there
-_MEDIA_TYPES: Final = ("application/csv", "text/csv", "application/x-msgpack")
-
-
-@dataclass(frozen=True, slots=True)
-class QueryRequest:
-    """One request, read.
-
-    Attributes:
-        text: The statements.
-        parameters: All parameters, those of the body over those of the URL.
-        is_read_only: It came by GET.
-        is_pretty: `pretty` was in the URL.
-        media_type: What the client accepts, "application/json" when nothing we know is in it.
-        is_gzip: The client takes gzip.
-    """
-
-    text: str
-    parameters: dict[str, str]
-    is_read_only: bool
-    is_pretty: bool
-    media_type: str
-    is_gzip: bool
-
-    @property
-    def is_chunked(self) -> bool:
-        """Whether series are cut into documents of `chunk_rows`."""
-        return self.parameters.get("chunked") == "true"
-
-    @property
-    def chunk_rows(self) -> int:
-        """Most rows of one document."""
-        text = self.parameters.get("chunk_size", "")
-        is_number = text.isascii() and text.isdigit() and len(text) < 10
-        return (int(text) if is_number else 0) or DEFAULT_CHUNK_ROWS
-
-    def encoder(self) -> Encoder:
-        """Return a new encoder for the answer."""
-        epoch_ns = epoch_unit(self.parameters.get("epoch", ""))
-        if self.media_type == MsgpackEncoder.media_type:
-            return MsgpackEncoder(epoch_ns)
-        if self.media_type == JsonEncoder.media_type:
-            return JsonEncoder(epoch_ns, pretty=self.is_pretty)
-        return CsvEncoder(epoch_ns)
 
 
 class _Answer(NamedTuple):
@@ -157,7 +97,7 @@ class QueryEndpoint:
                 request = await read_request(scope, receive, self._settings.max_body_bytes)
             response = await self._response(request, user, receive)
         except InfluxError as exc:
-            form = request or _unread(scope)
+            form = request or unread_request(scope)
             response = error_response(
                 exc.status,
                 exc.text,
@@ -246,42 +186,6 @@ class QueryEndpoint:
             interrupt.trip()  # a client that left early wants no more
 
 
-async def read_request(scope: Scope, receive: Receive, max_body_bytes: int) -> QueryRequest:
-    """Return a request with all its parameters.
-
-    Raises:
-        BadRequest: There is no `q`.
-        TooLarge: The body is.
-        ClientGone: The connection ended.
-    """
-    in_url = url_parameters(scope)
-    given = in_url
-    if scope["method"] == "POST":
-        body = b"".join([chunk async for chunk in body_chunks(scope, receive, max_body_bytes)])
-        given = in_url | _body_parameters(header(scope, b"content-type"), body)
-    request = _request(scope, in_url, given)
-    if not request.text:
-        raise BadRequest('missing required parameter "q"')
-    return request
-
-
-def _unread(scope: Scope) -> QueryRequest:
-    """Return what is known of a request without its body: enough to refuse it."""
-    in_url = url_parameters(scope)
-    return _request(scope, in_url, in_url)
-
-
-def _request(scope: Scope, in_url: dict[str, str], given: dict[str, str]) -> QueryRequest:
-    return QueryRequest(
-        given.get("q", "").strip(),
-        given,
-        scope["method"] == "GET",
-        in_url.get("pretty") == "true",
-        _accepted(header(scope, b"accept")),
-        "gzip" in header(scope, b"accept-encoding"),
-    )
-
-
 def chunks_of(result: Result, max_rows: int) -> Iterator[Result]:
     """Yield a result in parts: one series, at most `max_rows` rows, partial while more follow."""
     if result.error or not result.series:
@@ -313,7 +217,7 @@ def limited(results: Iterable[Result], max_rows: int) -> Iterator[Result]:
 
 def _parsed(request: QueryRequest) -> tuple[ast.Statement, ...]:
     try:
-        return parser.parse(request.text, _bound(request.parameters.get("params", "")))
+        return parser.parse(request.text, bound_parameters(request.parameters.get("params", "")))
     except ParseError as exc:
         raise BadRequest(f"error parsing query: {exc}") from exc
 
@@ -323,54 +227,6 @@ def _allowed(request: QueryRequest, session: Session) -> tuple[ast.Statement, ..
     statements = _parsed(request)
     authorize(statements, session.user, session.database)
     return statements
-
-
-def _bound(text: str) -> dict[str, object]:
-    """Return the bound parameters of a request; Go clients send `null` for none."""
-    if not text:
-        return {}
-    try:
-        values = orjson.loads(text)
-    except orjson.JSONDecodeError as exc:
-        is_cut = "end of" in str(exc) or "unexpected end" in str(exc)
-        reason = "unexpected EOF" if is_cut else str(exc)
-        raise BadRequest(f"error parsing query parameters: {reason}") from exc
-    if not isinstance(values, dict | None):
-        raise BadRequest("error parsing query parameters: not an object")
-    return values or {}
-
-
-def _body_parameters(content_type: str, body: bytes) -> dict[str, str]:
-    kind = content_type.partition(";")[0].strip().lower()
-    if kind == "multipart/form-data":
-        return _multipart_parameters(content_type, body)
-    if kind == "application/x-www-form-urlencoded" and body:
-        return parameters(body.decode("utf-8", "replace"))
-    return {}
-
-
-def _multipart_parameters(content_type: str, body: bytes) -> dict[str, str]:
-    """Return the parts by name, also those that are files (`curl -F q=@file`)."""
-    head = b"Content-Type: " + content_type.encode("latin-1") + b"\r\n\r\n"
-    message = BytesParser(policy=HTTP).parsebytes(head + body)
-    given: dict[str, str] = {}
-    for part in message.iter_parts() if message.is_multipart() else ():
-        name = part.get_param("name", header="content-disposition")
-        content = part.get_payload(decode=True)
-        if isinstance(name, str) and isinstance(content, bytes):
-            given.setdefault(name, content.decode("utf-8", "replace"))
-    return given
-
-
-def _accepted(accept: str) -> str:
-    """Return the first media type of an Accept header that we print beside JSON, else JSON."""
-    for item in accept.split(","):
-        name = item.partition(";")[0].strip().lower()
-        if name in _MEDIA_TYPES:
-            return name
-        if name in {"application/json", "*/*", "application/*"}:
-            break
-    return JsonEncoder.media_type
 
 
 async def _watched(

@@ -1,0 +1,151 @@
+"""One request to /query, read: its parameters from URL and body, and the format to answer in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from email.parser import BytesParser
+from email.policy import HTTP
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import orjson
+
+from gateway.encoding.csv import CsvEncoder
+from gateway.encoding.json import JsonEncoder
+from gateway.encoding.msgpack import MsgpackEncoder
+from gateway.encoding.times import epoch_unit
+from gateway.errors import BadRequest
+from gateway.http import body_chunks, header, parameters, url_parameters
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope
+
+Encoder: TypeAlias = JsonEncoder | CsvEncoder | MsgpackEncoder
+
+DEFAULT_CHUNK_ROWS: Final = 10_000  # influxdb 1.x services/httpd: DefaultChunkSize
+_MEDIA_TYPES: Final = ("application/csv", "text/csv", "application/x-msgpack")
+
+
+@dataclass(frozen=True, slots=True)
+class QueryRequest:
+    """One request, read.
+
+    Attributes:
+        text: The statements.
+        parameters: All parameters, those of the body over those of the URL.
+        is_read_only: It came by GET.
+        is_pretty: `pretty` was in the URL.
+        media_type: What the client accepts, "application/json" when nothing we know is in it.
+        is_gzip: The client takes gzip.
+    """
+
+    text: str
+    parameters: dict[str, str]
+    is_read_only: bool
+    is_pretty: bool
+    media_type: str
+    is_gzip: bool
+
+    @property
+    def is_chunked(self) -> bool:
+        """Whether series are cut into documents of `chunk_rows`."""
+        return self.parameters.get("chunked") == "true"
+
+    @property
+    def chunk_rows(self) -> int:
+        """Most rows of one document."""
+        text = self.parameters.get("chunk_size", "")
+        is_number = text.isascii() and text.isdigit() and len(text) < 10
+        return (int(text) if is_number else 0) or DEFAULT_CHUNK_ROWS
+
+    def encoder(self) -> Encoder:
+        """Return a new encoder for the answer."""
+        epoch_ns = epoch_unit(self.parameters.get("epoch", ""))
+        if self.media_type == MsgpackEncoder.media_type:
+            return MsgpackEncoder(epoch_ns)
+        if self.media_type == JsonEncoder.media_type:
+            return JsonEncoder(epoch_ns, pretty=self.is_pretty)
+        return CsvEncoder(epoch_ns)
+
+
+async def read_request(scope: Scope, receive: Receive, max_body_bytes: int) -> QueryRequest:
+    """Return a request with all its parameters.
+
+    Raises:
+        BadRequest: There is no `q`.
+        TooLarge: The body is.
+        ClientGone: The connection ended.
+    """
+    in_url = url_parameters(scope)
+    given = in_url
+    if scope["method"] == "POST":
+        body = b"".join([chunk async for chunk in body_chunks(scope, receive, max_body_bytes)])
+        given = in_url | _body_parameters(header(scope, b"content-type"), body)
+    request = _request(scope, in_url, given)
+    if not request.text:
+        raise BadRequest('missing required parameter "q"')
+    return request
+
+
+def unread_request(scope: Scope) -> QueryRequest:
+    """Return what is known of a request without its body: enough to refuse it."""
+    in_url = url_parameters(scope)
+    return _request(scope, in_url, in_url)
+
+
+def _request(scope: Scope, in_url: dict[str, str], given: dict[str, str]) -> QueryRequest:
+    return QueryRequest(
+        given.get("q", "").strip(),
+        given,
+        scope["method"] == "GET",
+        in_url.get("pretty") == "true",
+        _accepted(header(scope, b"accept")),
+        "gzip" in header(scope, b"accept-encoding"),
+    )
+
+
+def bound_parameters(text: str) -> dict[str, object]:
+    """Return the bound parameters of a request; Go clients send `null` for none."""
+    if not text:
+        return {}
+    try:
+        values = orjson.loads(text)
+    except orjson.JSONDecodeError as exc:
+        is_cut = "end of" in str(exc) or "unexpected end" in str(exc)
+        reason = "unexpected EOF" if is_cut else str(exc)
+        raise BadRequest(f"error parsing query parameters: {reason}") from exc
+    if not isinstance(values, dict | None):
+        raise BadRequest("error parsing query parameters: not an object")
+    return values or {}
+
+
+def _body_parameters(content_type: str, body: bytes) -> dict[str, str]:
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        return _multipart_parameters(content_type, body)
+    if kind == "application/x-www-form-urlencoded" and body:
+        return parameters(body.decode("utf-8", "replace"))
+    return {}
+
+
+def _multipart_parameters(content_type: str, body: bytes) -> dict[str, str]:
+    """Return the parts by name, also those that are files (`curl -F q=@file`)."""
+    head = b"Content-Type: " + content_type.encode("latin-1") + b"\r\n\r\n"
+    message = BytesParser(policy=HTTP).parsebytes(head + body)
+    given: dict[str, str] = {}
+    for part in message.iter_parts() if message.is_multipart() else ():
+        name = part.get_param("name", header="content-disposition")
+        content = part.get_payload(decode=True)
+        if isinstance(name, str) and isinstance(content, bytes):
+            given.setdefault(name, content.decode("utf-8", "replace"))
+    return given
+
+
+def _accepted(accept: str) -> str:
+    """Return the first media type of an Accept header that we print beside JSON, else JSON."""
+    for item in accept.split(","):
+        name = item.partition(";")[0].strip().lower()
+        if name in _MEDIA_TYPES:
+            return name
+        if name in {"application/json", "*/*", "application/*"}:
+            break
+    return JsonEncoder.media_type
