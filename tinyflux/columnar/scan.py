@@ -377,6 +377,7 @@ def frames(
     *,
     overwrite: bool,
     max_rows: int = MAX_FRAME_ROWS,
+    by_series: bool = True,
 ) -> Iterator[Frame]:
     """Yield the rows of series in a closed time interval, merged and filtered.
 
@@ -391,12 +392,15 @@ def frames(
         overwrite: See `merge_runs`.
         max_rows: About how many rows a frame may have, before the filter. At most twice as many
             come.
+        by_series: Whether all frames together shall be in order of series. Without it they come in
+            slices of time where that saves merging: see `time_slices`.
     """
     names = tuple(types)
+    slices = [(sources, *bounds)] if by_series else time_slices(sources, *bounds)
     parts = (
         (live, *part)
-        for live, *slice_ in time_slices(sources, *bounds)
-        for part in _parts(live, series.ids, (slice_[0], slice_[1]), max_rows)
+        for live, first_ns, last_ns in slices
+        for part in _parts(live, series.ids, (first_ns, last_ns), max_rows)
     )
     for live, ids, start_ns, end_ns in parts:
         runs = [source.read(ids, start_ns, end_ns, names) for source in live]

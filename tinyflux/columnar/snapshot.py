@@ -94,7 +94,7 @@ class Snapshot(Reader):
         yield from self.scan_prepared(request, prepare(request.query), keep=True)
 
     def scan_prepared(
-        self, request: ScanRequest, prepared: Prepared, *, keep: bool
+        self, request: ScanRequest, prepared: Prepared, *, keep: bool, by_series: bool = True
     ) -> Iterator[Frame]:
         """Yield the rows of a request whose query was taken apart.
 
@@ -103,6 +103,7 @@ class Snapshot(Reader):
             prepared: Its query.
             keep: Whether to keep only matching rows; else all rows of the series and times that can
                 match come.
+            by_series: Whether all frames together are in order of series, whatever is in segments.
         """
         series = prepared.prune(self._index.series(request.measurement))
         known = self._index.fields(request.measurement)
@@ -119,12 +120,15 @@ class Snapshot(Reader):
             asked_names,
             overwrite=self._overwrite,
             max_rows=self._max_frame_rows,
+            by_series=by_series,
         )
 
     def aggregate(self, request: AggregateRequest) -> AggregateTable:
         """Return functions of the matching rows per group and window."""
         names = dict.fromkeys([*(call.field for call in request.calls), *request.aux])
-        return aggregate_frames(self.scan(replace(request.scan, fields=tuple(names))), request)
+        scan = replace(request.scan, fields=tuple(names))
+        found = self.scan_prepared(scan, prepare(scan.query), keep=True, by_series=False)
+        return aggregate_frames(found, request)
 
 
 class LiveReader(Reader):

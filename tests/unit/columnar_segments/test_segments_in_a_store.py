@@ -262,3 +262,34 @@ def test_ids_of_series_survive_and_new_ones_are_new(tmp_path: Path) -> None:
     assert found == [("c", time, float(time)) for time in range(3)]
     assert np.all(np.diff(store.series("cpu").ids) > 0)
     store.close()
+
+
+def test_the_order_of_points_does_not_tell_what_was_flushed(tmp_path: Path) -> None:
+    stores = [ParquetStorage(tmp_path / name, overwrite=True) for name in ("flushed", "not")]
+    for start in range(0, 500, 100):
+        for store in stores:
+            store.append_batch(batch(range(start, start + 100)))
+        stores[0].flush()
+    flushed, not_flushed = (rows(list(store.scan(ScanRequest("cpu")))) for store in stores)
+    assert flushed == not_flushed == sorted(flushed)
+    for store in stores:
+        store.close()
+
+
+def test_aggregates_over_slices_of_time_are_those_over_all_rows(tmp_path: Path) -> None:
+    calls = tuple(Call(name, "v") for name in ("count", "sum", "first", "last", "median", "stddev"))
+    stores = [ParquetStorage(tmp_path / name, overwrite=True) for name in ("flushed", "not")]
+    for start, end in ((0, 400), (390, 900), (900, 1000), (100, 130), (995, 1500)):
+        for store in stores:
+            store.append_batch(batch(range(start, end, 3), "ba"))
+        stores[0].flush()
+    for windows in (None, Windows(70), Windows(5, 3)):
+        request = AggregateRequest(ScanRequest("cpu", None, 17, 1444), calls, ("host",), windows)
+        one, other = (store.aggregate(request) for store in stores)
+        assert one.groups == other.groups == [("a",), ("b",)]
+        assert one.windows.tolist() == other.windows.tolist()
+        for left, right in zip(one.columns, other.columns, strict=True):
+            assert left.valid.tolist() == right.valid.tolist()
+            np.testing.assert_allclose(left.values[left.valid], right.values[right.valid])
+    for store in stores:
+        store.close()
