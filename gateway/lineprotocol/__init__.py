@@ -2,6 +2,7 @@
 
 line.py      one line, exactly as influxd reads it; the source of all error texts
 bulk.py      many like lines at once
+native.c     the same for lines like earlier ones, if a compiler was there at install time
 parser.py    bodies: lines to `bulk` or `line`, the results to one PointBatch
 printer.py   points to line protocol
 """
