@@ -110,6 +110,10 @@ class Access(ABC):
     def remove(self, query: Query | None, measurement: str | None) -> int:
         """Remove the matching points; return how many."""
 
+    def length(self, measurement: str) -> int:
+        """Return how many points a measurement has."""
+        return self.count(_named(measurement), None)
+
     def drop(self, measurement: str) -> int:
         """Remove a measurement; return how many points it had."""
         return self.remove(_named(measurement), None)

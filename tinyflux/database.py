@@ -117,6 +117,11 @@ class TinyFlux:
                 return len(self._index)
             return len(self._storage)
 
+    def _length(self, measurement: str) -> int:
+        """Return the number of points of a measurement, in any state."""
+        with self._read_lock:
+            return self._access().length(measurement)
+
     def __iter__(self) -> Iterator[Point]:
         """Yield all Points of now in insertion order; what is written later does not show."""
         with self._read_lock:

@@ -3,6 +3,8 @@
 A Measurement holds no points; it asks its database, narrowed to its name.
 """
 
+# ruff: noqa: SLF001  (a Measurement is a part of its database)
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
@@ -65,9 +67,7 @@ class Measurement:
         return (point for point in points if point.measurement == self._name)
 
     def __len__(self) -> int:
-        if self.index.valid and self.storage.can_read:
-            return self._db.count(MeasurementQuery() == self._name)
-        return sum(1 for _ in self)
+        return self._db._length(self._name)
 
     def __repr__(self) -> str:
         total = f"total={len(self)}, " if self.index.valid else ""
