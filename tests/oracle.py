@@ -36,6 +36,7 @@ bind-address = "127.0.0.1:{rpc_port}"
 [http]
   bind-address = "127.0.0.1:{http_port}"
   log-enabled = false
+{http}
 """
 
 
@@ -49,34 +50,37 @@ def influxd_path() -> str | None:
 
 
 @contextmanager
-def running_influxd(directory: Path | None = None) -> Iterator[tuple[str, int]]:
+def running_influxd(directory: Path | None = None, *, http: str = "") -> Iterator[tuple[str, int]]:
     """Run an influxd of its own and give its URL and process id; end it afterwards.
 
     Args:
         directory: Where its data lie; a temporary directory, removed afterwards, unless given.
+        http: Further lines of the section `[http]` of its configuration.
 
     Raises:
         OracleError: influxd is not installed, or did not answer within 30 s.
     """
     if directory is not None:
-        with _started(directory) as found:
+        with _started(directory, http) as found:
             yield found
         return
     with (
         tempfile.TemporaryDirectory(prefix="influxd-") as temporary,
-        _started(Path(temporary)) as url,
+        _started(Path(temporary), http) as url,
     ):
         yield url
 
 
 @contextmanager
-def _started(directory: Path) -> Iterator[tuple[str, int]]:
+def _started(directory: Path, http: str) -> Iterator[tuple[str, int]]:
     program = influxd_path()
     if program is None:
         raise OracleError(f"{PROGRAM} is not installed")
     http_port, rpc_port = free_ports(2)
     config = directory / "influxd.toml"
-    config.write_text(CONFIG.format(directory=directory, http_port=http_port, rpc_port=rpc_port))
+    config.write_text(
+        CONFIG.format(directory=directory, http_port=http_port, rpc_port=rpc_port, http=http)
+    )
     log = directory / "influxd.log"
     with log.open("wb") as output:
         process = subprocess.Popen(

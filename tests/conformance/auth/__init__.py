@@ -1,0 +1,1 @@
+"""Users and rights: our server and a live influxd, both with authentication, asked the same."""
