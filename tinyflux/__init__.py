@@ -1,10 +1,14 @@
 """TinyFlux: an embeddable time series database.
 
-database    TinyFlux, the database          measurement   Measurement, one name of it
-point       Point, TypedPoint               queries       TagQuery, FieldQuery, ...
-storages    Storage, CSV, memory            columnar      columnar storages, Parquet
-index       what an open database knows     batch         PointBatch, points as arrays
-access, matching, columns, pushdown         how a question reaches the points
+    database    TinyFlux, the database          measurement   Measurement, one name of it
+    point       Point, TypedPoint               queries       TagQuery, FieldQuery, ...
+    storages    Storage, CSV, memory            columnar      columnar storages, Parquet
+    index       what an open database knows     batch         PointBatch, points as arrays
+    windows, kernels                            functions over windows of time
+
+How a question reaches the points: database -> operations (may it?) -> access (by which way?) ->
+matching over columns (Memory, CSV), pushdown (columnar), or a scan (everybody else). What `update`
+does is in changes; downsample and export go beyond the TinyFlux API.
 """
 
 from __future__ import annotations
