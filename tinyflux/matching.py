@@ -100,19 +100,17 @@ def _is_time_bound(query: SimpleQuery) -> bool:
 
 def _is_about_shapes(query: Query) -> bool:
     if isinstance(query, CompoundQuery):
-        other = query.query2
-        return _is_about_shapes(query.query1) and (other is None or _is_about_shapes(other))
+        return all(map(_is_about_shapes, query.operands))
     return query.operator == "noop" or query.point_attr in ("_tags", "_measurement")
 
 
 def _matches_shape(query: Query, shape: Shape) -> bool:
     if isinstance(query, SimpleQuery):
         return _shape_test(query)(shape)
-    if query.query2 is None:
-        return not _matches_shape(query.query1, shape)
-    if query.operator is operators.and_:
-        return _matches_shape(query.query1, shape) and _matches_shape(query.query2, shape)
-    return _matches_shape(query.query1, shape) or _matches_shape(query.query2, shape)
+    answers = (_matches_shape(operand, shape) for operand in query.operands)
+    if query.operator is operators.not_:
+        return not next(answers)
+    return all(answers) if query.operator is operators.and_ else any(answers)
 
 
 def _shape_test(query: SimpleQuery) -> Callable[[Shape], bool]:
@@ -154,14 +152,17 @@ def _mask(columns: PointColumns, query: Query, rows: Int64s | slice) -> Bools:
 
 
 def _compound_mask(columns: PointColumns, query: CompoundQuery, rows: Int64s | slice) -> Bools:
-    """Combine masks; the right side is asked only where the left side leaves it open."""
-    mask = _mask(columns, query.query1, rows)
-    if query.query2 is None:
+    """Combine masks; an operand is asked only where those before it leave it open."""
+    first, *others = query.operands
+    mask = _mask(columns, first, rows)
+    if query.operator is operators.not_:
         return ~mask
-    is_open = mask if query.operator is operators.and_ else ~mask
-    open_rows = _chosen(rows, is_open)
-    if len(open_rows):
-        mask[is_open] = _mask(columns, query.query2, open_rows)
+    for operand in others:
+        is_open = mask.copy() if query.operator is operators.and_ else ~mask
+        open_rows = _chosen(rows, is_open)
+        if not len(open_rows):
+            break
+        mask[is_open] = _mask(columns, operand, open_rows)
     return mask
 
 

@@ -191,7 +191,7 @@ class CompoundQuery(_Combinable):
         operator: `operator.and_`, `operator.or_` or `operator.not_`.
     """
 
-    __slots__ = ("_hash", "operator", "query1", "query2")
+    __slots__ = ("_hash", "_operands", "operator", "query1", "query2")
 
     def __init__(
         self,
@@ -204,14 +204,37 @@ class CompoundQuery(_Combinable):
         self.query2 = query2
         self.operator = operator
         self._hash = hashval
+        self._operands: tuple[SimpleQuery | CompoundQuery, ...] = ()
+
+    @property
+    def operands(self) -> tuple[SimpleQuery | CompoundQuery, ...]:
+        """What is combined, left to right: `a | b | c` has three operands, however many brackets.
+
+        So a chain of thousands, made in a loop, is no deep recursion.
+        """
+        if not self._operands:
+            found: list[SimpleQuery | CompoundQuery] = []
+            todo: list[SimpleQuery | CompoundQuery | None] = [self.query2, self.query1]
+            while todo:
+                query = todo.pop()
+                same = isinstance(query, CompoundQuery) and query.operator is self.operator
+                if same and self.operator is not operators.not_:
+                    assert isinstance(query, CompoundQuery)
+                    todo += (query.query2, query.query1)
+                elif query is not None:
+                    found.append(query)
+            self._operands = tuple(found)
+        return self._operands
 
     def __call__(self, point: Any) -> bool:
-        """Return whether a Point matches."""
+        """Return whether a Point matches. Operands are asked left to right, until one decides."""
         if self.query2 is None:
             return not self.query1(point)
-        if self.operator is operators.and_:
-            return self.query1(point) and self.query2(point)
-        return self.query1(point) or self.query2(point)
+        decides = self.operator is operators.or_
+        for query in self.operands:
+            if query(point) is decides:
+                return decides
+        return not decides
 
     def __repr__(self) -> str:
         parts = [self.operator.__name__, repr(type(self.query1).__name__)]

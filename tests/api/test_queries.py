@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import operator
 import re
 from datetime import UTC, datetime, timedelta
@@ -13,9 +14,11 @@ import pytest
 from tinyflux import (
     FieldQuery,
     MeasurementQuery,
+    MemoryStorage,
     Point,
     TagQuery,
     TimeQuery,
+    TinyFlux,
     TypedFieldQuery,
     TypedPoint,
 )
@@ -262,6 +265,33 @@ def test_compound_queries_can_be_taken_apart() -> None:
     assert (both.query1, both.query2, both.operator) == (a, b, operator.and_)
     assert isinstance(inverse, CompoundQuery)
     assert (inverse.query1, inverse.query2, inverse.operator) == (a, None, operator.not_)
+
+
+def test_long_chains_are_no_deep_recursion() -> None:
+    any_of = functools.reduce(operator.or_, [FieldQuery().f == n for n in range(5000)])
+    none_of = functools.reduce(operator.and_, [FieldQuery().f != n for n in range(5000)])
+    points = [Point(time=T, fields={"f": n}) for n in (7, 4999, 5000)]
+    assert [any_of(point) for point in points] == [True, True, False]
+    assert [none_of(point) for point in points] == [False, False, True]
+    assert len((any_of | (TagQuery().a == "x")).operands) == 5001
+    db = TinyFlux(storage=MemoryStorage)
+    db.insert_multiple(points)
+    assert (db.count(any_of), db.count(none_of), db.count(~any_of)) == (2, 1, 1)
+
+
+def test_operands_are_asked_left_to_right_until_one_decides() -> None:
+    asked: list[str] = []
+
+    def ask(name: str, answer: bool) -> Query:
+        def test(value: str) -> bool:
+            asked.append(name)
+            return answer
+
+        return TagQuery().a.test(test)
+
+    assert (ask("1", True) & (ask("2", False) & ask("3", True)))(POINT) is False
+    assert (ask("4", False) | ask("5", True) | ask("6", True))(POINT) is True
+    assert asked == ["1", "2", "4", "5"]
 
 
 TYPED = TypedPoint(fields={"s": "up", "t": True, "i": 1, "f": 1.5, "n": None})
