@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     from tests.benchmarks.servers import Server
 
-TEXTS_PER_QUERY = 20
-
 
 class Texts:
     """Texts of one run: hosts and ranges are drawn, the same at every run.
@@ -153,20 +151,25 @@ def _whole(answer: Answer) -> Answer:
     return Answer(answer.status, answer.body.replace(',"partial":true', ""))
 
 
-def _row(clients: Sequence[Client], name: str, texts: Sequence[str]) -> str:
+def _row(clients: Sequence[tuple[Server, Client]], name: str, texts: Sequence[str]) -> str:
     took_ms: list[list[float]] = [[] for _ in clients]
+    before_s = [server.cpu_s() for server, _ in clients]
     found = ""
     for text in texts:
         answers = []
-        for client, times in zip(clients, took_ms, strict=True):
+        for (_, client), times in zip(clients, took_ms, strict=True):
             ms, answer = ask(client, text)
             times.append(ms)
             answers.append(answer)
         case = Case(name, ("any order",), "query db=bench", text)
         found = found or difference(case, _whole(answers[1]), answers[0])
     ours, theirs = (statistics.median(times) for times in took_ms)
+    cpu_s = [server.cpu_s() - b for (server, _), b in zip(clients, before_s, strict=True)]
     note = f" differs: {found[:120]} |" if found else ""
-    return f"| {name} | {ours:.2f} | {theirs:.2f} | {theirs / ours:.1f}x |{note}"
+    return (
+        f"| {name} | {ours:.2f} | {theirs:.2f} | {theirs / ours:.1f}x "
+        f"| {cpu_s[1] / max(cpu_s[0], 0.01):.1f}x |{note}"
+    )
 
 
 def main() -> None:
@@ -174,16 +177,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Queries side by side with influxd.")
     parser.add_argument("--hosts", type=int, default=100)
     parser.add_argument("--hours", type=float, default=3)
+    parser.add_argument("--texts", type=int, default=40, help="texts of each query")
     arguments = parser.parse_args()
-    print("| query | tinyflux p50 ms | influxd p50 ms | ratio |")  # noqa: T201
-    print("|---|---|---|---|")  # noqa: T201
+    print("| query | tinyflux p50 ms | influxd p50 ms | ratio | CPU ratio |")  # noqa: T201
+    print("|---|---|---|---|---|")  # noqa: T201
     with both_servers() as servers:
         fill(servers, arguments.hosts, arguments.hours)
         texts = Texts(arguments.hosts, arguments.hours)
         with Client(servers[0].url) as ours, Client(servers[1].url) as theirs:
+            clients = tuple(zip(servers, (ours, theirs), strict=True))
             for name, query in QUERIES.items():
-                drawn = [query(texts) for _ in range(TEXTS_PER_QUERY)]
-                print(_row((ours, theirs), name, drawn), flush=True)  # noqa: T201
+                drawn = [query(texts) for _ in range(arguments.texts)]
+                print(_row(clients, name, drawn), flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":
