@@ -127,10 +127,14 @@ class Fill(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One column: an expression and its alias, "" without."""
+    """One column: an expression and its alias, "" without.
+
+    `keeps_names` marks `mean(*) AS *`: its columns are called as the fields, not `mean_<field>`.
+    """
 
     expr: Expr
     alias: str = ""
+    keeps_names: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,7 +331,7 @@ class Revoke:
 # --- continuous queries and subscriptions ---------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class CreateContinuousQuery:
-    """`CREATE CONTINUOUS QUERY name ON database [RESAMPLE ...] BEGIN select END`.
+    """`CREATE CONTINUOUS QUERY name ON database [RESAMPLE [EVERY] [FOR] [LATE]] BEGIN select END`.
 
     The durations are 0 where not written.
     """
@@ -337,6 +341,7 @@ class CreateContinuousQuery:
     select: Select
     every_ns: int = 0
     for_ns: int = 0
+    late_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,6 +350,16 @@ class DropContinuousQuery:
 
     name: str
     database: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunContinuousQuery:
+    """`RUN CONTINUOUS QUERY name ON database FROM time TO time`; times as in a WHERE clause."""
+
+    name: str
+    database: str
+    start: Expr
+    end: Expr
 
 
 @dataclass(frozen=True, slots=True)
@@ -558,6 +573,7 @@ Statement: TypeAlias = (
     | Revoke
     | CreateContinuousQuery
     | DropContinuousQuery
+    | RunContinuousQuery
     | CreateSubscription
     | DropSubscription
     | KillQuery

@@ -76,7 +76,7 @@ def _explain_mode(*words: Token) -> frozenset[str]:
     return frozenset(word.type for word in words)
 
 
-def _field(expr: ast.Expr, alias: str) -> ast.Field:
+def _field(expr: ast.Expr, alias: str | Token) -> ast.Field:
     # influxd names the last of several wrong operators, and the outer one of two nested ones.
     for node in walk(expr):
         if isinstance(node, ast.BinaryExpr) and node.op not in _ARITHMETIC:
@@ -85,7 +85,15 @@ def _field(expr: ast.Expr, alias: str) -> ast.Field:
                 Place.FIELD,
                 "; operator is intended for WHERE clause",
             )
-    return ast.Field(expr, alias)
+    if isinstance(alias, str):
+        return ast.Field(expr, alias)
+    if not isinstance(expr, ast.Call) or not any(map(_is_wildcard, walk(expr))):
+        raise Unexpected("identifier", Place.LAST)
+    return ast.Field(expr, keeps_names=True)
+
+
+def _is_wildcard(expr: ast.Expr) -> bool:
+    return isinstance(expr, ast.Wildcard | ast.RegexLiteral)
 
 
 def walk(expr: ast.Expr) -> Iterator[ast.Expr]:

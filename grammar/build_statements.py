@@ -11,7 +11,7 @@ from grammar.durations import format_duration, parse_duration
 from grammar.refusals import Place, Refused, Unexpected
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from grammar.lexer import Token
 
@@ -125,16 +125,17 @@ def _revoke(privilege: ast.Privilege, database: str, user: str) -> ast.Revoke:
 
 # --- continuous queries and subscriptions ---------------------------------------------------------
 def _create_continuous_query(
-    name: str, database: str, resample: tuple[int, int], select: ast.Select
+    name: str, database: str, resample: Mapping[str, int], select: ast.Select
 ) -> ast.CreateContinuousQuery:
-    every_ns, for_ns = resample
+    every_ns, for_ns = resample.get("every_ns", 0), resample.get("for_ns", 0)
     least_ns = max(every_ns, _group_by_interval(select))
     if for_ns and for_ns < least_ns:
         raise Refused(
             "FOR duration must be >= GROUP BY time duration: must be a minimum of "
             f"{format_duration(least_ns)}, got {format_duration(for_ns)}"
         )
-    return ast.CreateContinuousQuery(name, database, select, every_ns, for_ns)
+    late_ns = resample.get("late_ns", 0)
+    return ast.CreateContinuousQuery(name, database, select, every_ns, for_ns, late_ns)
 
 
 def _continuous_select(select: ast.Select) -> ast.Select:
@@ -159,10 +160,14 @@ def _group_by_interval(select: ast.Select) -> int:
     return 0
 
 
-def _resample(every_ns: int | None = None, for_ns: int | None = None) -> tuple[int, int]:
-    if every_ns == 0 or for_ns == 0:
+def _resample_option(name: str, number: Token) -> tuple[str, int]:
+    return name, _span(number)
+
+
+def _resample(*options: tuple[str, int]) -> Mapping[str, int]:
+    if not all(ns for _, ns in options):
         raise Unexpected("EVERY, FOR", Place.NEXT)
-    return every_ns or 0, for_ns or 0
+    return dict(options)
 
 
 def _create_subscription(
@@ -284,9 +289,11 @@ _FROM_ARGUMENTS: dict[str, Callable[..., object]] = {
     "create_continuous_query": _create_continuous_query,
     "continuous_select": _continuous_select,
     "resample": _resample,
-    "every": _span,
-    "for": _span,
+    "every": partial(_resample_option, "every_ns"),
+    "for": partial(_resample_option, "for_ns"),
+    "late": partial(_resample_option, "late_ns"),
     "drop_continuous_query": ast.DropContinuousQuery,
+    "run_continuous_query": ast.RunContinuousQuery,
     "create_subscription": _create_subscription,
     "drop_subscription": ast.DropSubscription,
     "kill_query": _kill_query,

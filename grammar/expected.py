@@ -41,6 +41,7 @@ _TABLE: tuple[tuple[str, str], ...] = (
     ("$END", ";"),
     ("END", "END"),
     ("RPAR", ")"),
+    ("ADD TO", "TO"),
     ("AS FROM", "FROM"),
     ("AS INTO", "INTO"),
     # Choices.

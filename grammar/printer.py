@@ -104,7 +104,8 @@ def _(node: ast.ParenExpr) -> str:
 # --- SELECT ---------------------------------------------------------------------------------------
 @to_influxql.register
 def _(node: ast.Field) -> str:
-    return to_influxql(node.expr) + (f" AS {quoted(node.alias)}" if node.alias else "")
+    alias = "*" if node.keeps_names else quoted(node.alias) if node.alias else ""
+    return to_influxql(node.expr) + (f" AS {alias}" if alias else "")
 
 
 @to_influxql.register
@@ -252,9 +253,10 @@ def _(node: ast.Revoke) -> str:
 def _(node: ast.CreateContinuousQuery) -> str:
     return _words(
         f"CREATE CONTINUOUS QUERY {quoted(node.name)} ON {quoted(node.database)}",
-        "RESAMPLE" if node.every_ns or node.for_ns else "",
+        "RESAMPLE" if node.every_ns or node.for_ns or node.late_ns else "",
         f"EVERY {format_duration(node.every_ns)}" if node.every_ns else "",
         f"FOR {format_duration(node.for_ns)}" if node.for_ns else "",
+        f"LATE {format_duration(node.late_ns)}" if node.late_ns else "",
         f"BEGIN {to_influxql(node.select)} END",
     )
 
@@ -262,6 +264,14 @@ def _(node: ast.CreateContinuousQuery) -> str:
 @to_influxql.register
 def _(node: ast.DropContinuousQuery) -> str:
     return f"DROP CONTINUOUS QUERY {quoted(node.name)} ON {quoted(node.database)}"
+
+
+@to_influxql.register
+def _(node: ast.RunContinuousQuery) -> str:
+    return (
+        f"RUN CONTINUOUS QUERY {quoted(node.name)} ON {quoted(node.database)} "
+        f"FROM {to_influxql(node.start)} TO {to_influxql(node.end)}"
+    )
 
 
 @to_influxql.register

@@ -202,6 +202,13 @@ _statements: st.SearchStrategy[ast.Statement] = st.one_of(
         st.sampled_from(["ALL", "ANY"]),
         st.lists(_any_text, min_size=1, max_size=3).map(tuple),
     ),
+    st.builds(
+        ast.RunContinuousQuery,
+        _names,
+        _names,
+        st.builds(ast.IntegerLiteral, _int64s),
+        st.builds(ast.StringLiteral, _any_text),
+    ),
     st.builds(ast.KillQuery, st.integers(0, 2**64 - 1), _maybe_names),
     st.builds(ast.ShowStats, _any_text),
     st.builds(

@@ -269,12 +269,59 @@ def test_continuous_query_is_read() -> None:
     )
 
 
+def test_continuous_query_that_looks_back_for_late_points_is_read() -> None:
+    (statement,) = parse(
+        "create continuous query c on d resample late 1h "
+        "begin SELECT mean(v) INTO t FROM m GROUP BY time(1m) end"
+    )
+
+    select = _select("SELECT mean(v) INTO t FROM m GROUP BY time(1m)")
+    assert statement == ast.CreateContinuousQuery("c", "d", select, late_ns=_HOUR)
+
+
+def test_run_of_a_continuous_query_is_read() -> None:
+    (statement,) = parse("run continuous query c on d from '2020-01-01' to now() - 1h")
+
+    now = ast.Call("now")
+    assert statement == ast.RunContinuousQuery(
+        "c",
+        "d",
+        ast.StringLiteral("2020-01-01"),
+        ast.BinaryExpr("-", now, ast.DurationLiteral(_HOUR)),
+    )
+
+
+@pytest.mark.parametrize("call", ["mean(*)", "max(/a/)", "derivative(mean(*), 1s)"])
+def test_call_of_a_wildcard_may_keep_the_names_of_the_fields(call: str) -> None:
+    (field,) = _select(f"SELECT {call} AS * FROM m").fields
+
+    assert field.keeps_names
+    assert not field.alias
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("SELECT v AS * FROM m", "found *, expected identifier at line 1, char 13"),
+        ("SELECT mean(v) AS * FROM m", "found *, expected identifier at line 1, char 19"),
+        ("SELECT * AS * FROM m", "found *, expected identifier at line 1, char 13"),
+        ("RUN CONTINUOUS QUERY c ON d", "found EOF, expected FROM at line 1, char 29"),
+        ("RUN CONTINUOUS QUERY c ON d FROM 1", "found EOF, expected TO at line 1, char 35"),
+        ("RUN CONTINUOUS QUERY c ON d FROM a < 1", "found <, expected TO at line 1, char 36"),
+    ],
+)
+def test_error_in_what_is_not_influxdbs_is_in_its_words(text: str, error: str) -> None:
+    with pytest.raises(ParseError) as caught:
+        parse(text)
+    assert str(caught.value) == error
+
+
 def test_statements_are_read_in_order() -> None:
     assert parse(";SHOW USERS;;SHOW SHARDS; ") == (ast.ShowUsers(), ast.ShowShards())
 
 
 @pytest.mark.parametrize(
-    "word", ["fill", "tz", "verbose", "future", "past", "time", "now", "Float"]
+    "word", ["fill", "tz", "verbose", "future", "past", "time", "now", "Float", "run", "late"]
 )
 def test_word_that_is_not_reserved_is_a_name(word: str) -> None:
     select = _select(f"SELECT {word} AS {word} FROM {word} WHERE {word} = 1 GROUP BY {word}")
