@@ -203,7 +203,8 @@ class ColumnarAccess(Access):
         fields: tuple[str, ...] | None = None,
     ) -> list[ScanRequest]:
         names = self._names(reader, measurement)
-        return [ScanRequest(name, query, fields=fields) for name in names]
+        pushed = None if query is None else _balanced(query)
+        return [ScanRequest(name, pushed, fields=fields) for name in names]
 
     @staticmethod
     def _names(reader: Reader, measurement: str | None) -> list[str]:
@@ -441,6 +442,20 @@ def _ns_from_datetimes(times: list[datetime]) -> Int64s:
     if len(us) and (us.min() < -limit or us.max() > limit):
         raise ValueError(f"time outside range {MIN_TIME_NS} - {MAX_TIME_NS}")
     return us * 1000
+
+
+def _balanced(query: Query) -> Query:
+    """Return the same query with long chains of operands as flat trees: storages recurse."""
+    if isinstance(query, SimpleQuery):
+        return query
+    if query.query2 is None:
+        return ~_balanced(query.query1)
+    parts = [_balanced(operand) for operand in query.operands]
+    while len(parts) > 1:
+        pairs = zip(parts[::2], parts[1::2], strict=False)
+        odd = parts[-1:] if len(parts) % 2 else []
+        parts = [query.operator(first, second) for first, second in pairs] + odd
+    return parts[0]
 
 
 def _only_first(n: int) -> Any:

@@ -15,6 +15,7 @@ from tinyflux import (
     FieldQuery,
     MeasurementQuery,
     MemoryStorage,
+    ParquetStorage,
     Point,
     TagQuery,
     TimeQuery,
@@ -274,9 +275,10 @@ def test_long_chains_are_no_deep_recursion() -> None:
     assert [any_of(point) for point in points] == [True, True, False]
     assert [none_of(point) for point in points] == [False, False, True]
     assert len((any_of | (TagQuery().a == "x")).operands) == 5001
-    db = TinyFlux(storage=MemoryStorage)
-    db.insert_multiple(points)
-    assert (db.count(any_of), db.count(none_of), db.count(~any_of)) == (2, 1, 1)
+    for storage in (MemoryStorage, ParquetStorage):
+        db = TinyFlux(storage=storage)
+        db.insert_multiple(points)
+        assert (db.count(any_of), db.count(none_of), db.count(~any_of)) == (2, 1, 1)
 
 
 def test_operands_are_asked_left_to_right_until_one_decides() -> None:
