@@ -27,6 +27,7 @@ _PARALLEL: Final = 1
 _MEMORY_SLACK: Final = 1 << 20  # what OpenSSL wants beside the blocks
 _SALT_BYTES: Final = 16
 _HASH_BYTES: Final = 32
+_MIN_HASH_BYTES: Final = 16
 
 
 class Access(IntFlag):
@@ -124,7 +125,10 @@ def _parts(password_hash: str) -> tuple[int, int, int, bytes, bytes]:
         if kind != "scrypt" or named.keys() != {"ln", "r", "p"}:
             raise ValueError(kind)
         numbers = int(named["ln"]), int(named["r"]), int(named["p"])
-        return *numbers, _from_base64(salt), _from_base64(derived)
+        found = _from_base64(derived)
+        if len(found) < _MIN_HASH_BYTES:  # an empty one would equal every password's
+            raise ValueError(derived)
+        return *numbers, _from_base64(salt), found
     except ValueError:
         raise ValueError("not a password hash") from None  # its text is nobody's business
 
