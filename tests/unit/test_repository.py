@@ -9,6 +9,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import grimp
 import pytest
 
 from tinyflux.version import __version__
@@ -40,6 +41,17 @@ def test_import_contracts_hold() -> None:
         sys.executable, "-c", "from importlinter.cli import lint_imports_command as c; c()"
     )
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    graph = grimp.build_graph(
+        "gateway", "grammar", "tinyflux", exclude_type_checking_imports=True, cache_dir=None
+    )
+    for module in graph.modules:
+        assert not any(
+            graph.chain_exists(importer=imported, imported=module)
+            for imported in graph.find_modules_directly_imported_by(module)
+        ), module
 
 
 def test_top_level_holds_exactly_the_layout() -> None:

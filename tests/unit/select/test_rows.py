@@ -14,8 +14,10 @@ def column(*values: object) -> Col:
     valid = np.array([value is not None for value in values])
     known = [value for value in values if value is not None]
     kind = FieldType.INTEGER if all(isinstance(v, int) for v in known) else FieldType.FLOAT
-    dtype = np.int64 if kind is FieldType.INTEGER else np.float64
-    return Col(kind, np.array([value or 0 for value in values], dtype), valid, valid)
+    numbers = [value or 0 for value in values]
+    if kind is FieldType.INTEGER:
+        return Col(kind, np.array(numbers, np.int64), valid, valid)
+    return Col(kind, np.array(numbers, np.float64), valid, valid)
 
 
 def axis(size: int) -> Axis:
@@ -42,14 +44,14 @@ def values_of(col: Col) -> list[object]:
 def test_operator(
     op: str, left: tuple[object, ...], right: tuple[object, ...], expected: list[object]
 ) -> None:
-    leaves = {A: column(*left), B: column(*right)}
+    leaves: dict[ast.Expr, Col] = {A: column(*left), B: column(*right)}
     result = evaluate(ast.BinaryExpr(op, A, B), axis(2), leaves)
     assert values_of(result) == expected
     assert [type(v) for v in values_of(result)] == [type(v) for v in expected]
 
 
 def test_row_with_one_operand_is_emitted_as_null() -> None:
-    leaves = {A: column(1, None, None), B: column(1, 2, None)}
+    leaves: dict[ast.Expr, Col] = {A: column(1, None, None), B: column(1, 2, None)}
     result = evaluate(ast.BinaryExpr("+", A, B), axis(3), leaves)
     assert result.emits.tolist() == [True, True, False]
     assert values_of(result) == [2, None, None]
