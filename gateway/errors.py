@@ -20,7 +20,6 @@ when the error reaches the edge (`gateway.app`); inside a statement only the tex
 the layers below know no HTTP, their statuses are in `gateway.app`.
 """
 
-# ruff: noqa: N818 - the names are HTTP's and influxd's words
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar

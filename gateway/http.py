@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 import orjson
 from starlette.responses import Response
 
-from gateway.errors import BadRequest, RequestTimeout, TooLarge
+from gateway.errors import BadRequest, NotInstalled, RequestTimeout, TooLarge
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
@@ -26,10 +26,12 @@ if TYPE_CHECKING:
 INFLUXDB_VERSION: Final = "1.12.4"
 MAX_ERROR_HEADER_BYTES: Final = 1024  # influxdb 1.x services/httpd: httpError
 _INFLATE_STEP: Final = 1 << 20
+_MAX_ZSTD_WINDOW: Final = 8 << 20  # RFC 8878 asks for no more
+_ZSTD_STEP: Final = 256  # bytes in; a block of 4 may be 128 kB
 _LINE_BREAKS: Final = str.maketrans("\r\n\0", "   ")
 
 
-class ClientGone(Exception):  # noqa: N818 - not an error of ours
+class ClientGone(Exception):
     """The client closed the connection before its request was complete."""
 
 
@@ -94,7 +96,7 @@ async def body_chunks(scope: Scope, receive: Receive, max_bytes: int) -> AsyncIt
 
 
 def inflate(body: bytes, coding: str, max_bytes: int, max_ratio: int) -> bytes:
-    """Undo a Content-Encoding; a coding other than gzip or deflate leaves the body as it is.
+    """Undo a Content-Encoding: gzip, deflate, zstd; with others the body is left as it is.
 
     Args:
         body: The body as sent.
@@ -103,15 +105,16 @@ def inflate(body: bytes, coding: str, max_bytes: int, max_ratio: int) -> bytes:
         max_ratio: Most bytes to give back for each byte sent, once over a megabyte.
 
     Raises:
-        BadRequest: Not gzip or deflate, or cut short.
+        BadRequest: Not in that coding, or cut short.
+        NotInstalled: zstd, and there is no package for it.
         TooLarge: The body grows beyond a limit; at most one megabyte more than that was inflated.
     """
     coding = coding.strip().lower()
-    if coding not in {"gzip", "x-gzip", "deflate"} or not body:
+    if coding not in {"gzip", "x-gzip", "deflate", "zstd"} or not body:
         return body
     limit = min(max_bytes, max(len(body) * max_ratio, _INFLATE_STEP))
     name, pieces, size = coding.removeprefix("x-"), [], 0
-    for piece in _inflated(body, name):
+    for piece in _from_zstd(body) if name == "zstd" else _inflated(body, name):
         size += len(piece)
         if size > limit:
             raise TooLarge("Request Entity Too Large")
@@ -137,6 +140,28 @@ def _inflated(body: bytes, name: str) -> Iterable[bytes]:
         except zlib.error:
             raise BadRequest(f"{name}: invalid header") from None
         rest = stream.unused_data if name == "gzip" else b""
+
+
+def _from_zstd(body: bytes) -> Iterable[bytes]:
+    """Yield the pieces of all zstd frames."""
+    try:
+        import zstandard
+    except ImportError:
+        raise NotInstalled("zstd needs a package: pip install 'tinyflux-gateway[zstd]'") from None
+    decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_ZSTD_WINDOW)
+    rest = body
+    while rest:
+        frame = decompressor.decompressobj()
+        try:
+            for start in range(0, len(rest), _ZSTD_STEP):
+                yield frame.decompress(rest[start : start + _ZSTD_STEP])
+                if frame.eof:
+                    rest = frame.unused_data + rest[start + _ZSTD_STEP :]
+                    break
+            else:
+                raise BadRequest("zstd: unexpected EOF")
+        except zstandard.ZstdError:
+            raise BadRequest("zstd: invalid header") from None
 
 
 def _is_zlib(body: bytes) -> bool:
