@@ -6,9 +6,9 @@
     admin              everything else, whatever is added later too
 
 Everything a request says is allowed before any of it runs. Source: measured on influxd 1.6.7,
-tests/auth/rights.txt, which marks where we ask for more: influxd lets exact cardinalities,
-measurements of other databases in SHOW ... FROM, and the sources and targets of continuous queries
-go unchecked.
+tests/conformance/auth/rights.txt, which marks where we ask for more: influxd lets exact
+cardinalities, measurements of other databases in SHOW ... FROM, and the sources and targets of
+continuous queries go unchecked.
 """
 
 from __future__ import annotations
@@ -124,9 +124,10 @@ def _explain(statement: ast.Explain, database: str) -> Iterator[Need]:
     return _select(statement.select, database)
 
 
-def _create_continuous_query(statement: ast.CreateContinuousQuery, _: str) -> Iterator[Need]:
+def _create_continuous_query(statement: ast.CreateContinuousQuery, database: str) -> Iterator[Need]:
     yield Need(Access.READ, statement.database)
-    yield from _select(statement.select, statement.database)
+    # As it is stored: names without a database mean the one of the request, if it has one.
+    yield from _select(statement.select, database or statement.database)
 
 
 def _nothing(_: ast.Statement, database: str) -> Iterator[Need]:  # noqa: ARG001
@@ -158,7 +159,7 @@ def _write_sources(statement: ast.Delete | ast.DropSeries, database: str) -> Ite
 
 
 def _write_named(
-    statement: ast.DropRetentionPolicy | ast.DropContinuousQuery, _: str
+    statement: ast.DropRetentionPolicy | ast.DropContinuousQuery | ast.RunContinuousQuery, _: str
 ) -> Iterator[Need]:
     yield Need(Access.WRITE, statement.database)
 
@@ -181,4 +182,5 @@ _RULES: Final[dict[type[ast.Statement], _Rule]] = {
     ast.DropRetentionPolicy: _write_named,
     ast.CreateContinuousQuery: _create_continuous_query,
     ast.DropContinuousQuery: _write_named,
+    ast.RunContinuousQuery: _write_named,  # and what its SELECT needs, once that is looked up
 }

@@ -26,7 +26,6 @@ ADMINS = {
     ast.CreateSubscription,
     ast.DropSubscription,
     ast.KillQuery,
-    ast.RunContinuousQuery,
     ast.ShowUsers,
     ast.ShowGrants,
     ast.ShowSubscriptions,
@@ -67,8 +66,9 @@ NEEDS = [  # for a request with db=t
     (
         "CREATE CONTINUOUS QUERY c ON a BEGIN SELECT mean(v) INTO b..n FROM m "
         "GROUP BY time(1m) END",
-        [Need(READ, "a"), Need(READ, "a"), Need(WRITE, "b")],
+        [Need(READ, "a"), Need(READ, "t"), Need(WRITE, "b")],
     ),
+    ("RUN CONTINUOUS QUERY c ON a FROM 0s TO 1h", [Need(WRITE, "a")]),
     ("SHOW USERS", [Need(None)]),
     ("SET PASSWORD FOR u = 'x'", [Need(None)]),
 ]
@@ -84,6 +84,12 @@ def test_every_kind_of_statement_was_thought_of() -> None:
     kinds = {type(statement) for text, _ in NEEDS for statement in parser.parse(text)}
     assert kinds | ADMINS == set(get_args(ast.Statement))
     assert kinds & ADMINS == {ast.ShowUsers, ast.SetPassword}
+
+
+def test_continuous_query_of_a_request_without_database_means_its_own() -> None:
+    text = "CREATE CONTINUOUS QUERY c ON a BEGIN SELECT mean(v) INTO n FROM m GROUP BY time(1m) END"
+    [statement] = parser.parse(text)
+    assert list(needs_of(statement, "")) == [Need(READ, "a"), Need(READ, "a"), Need(WRITE, "a")]
 
 
 def test_kind_that_nobody_thought_of_is_for_admins() -> None:
