@@ -24,9 +24,13 @@ from gateway.errors import InfluxError
 from gateway.http import INFLUXDB_VERSION, ClientGone, error_response, header
 from gateway.intake import Intake, WriteEndpoint
 from gateway.metrics import Metrics
+from gateway.prometheus import RemoteWrite
 from gateway.query import QueryEndpoint
 from gateway.running import RunningQueries
 from gateway.status import StatusEndpoints
+from gateway.udp import UdpListener
+from gateway.v2 import V2Endpoints, with_code
+from gateway.v3 import WriteLpEndpoint, describe as describe_v3
 from gateway.write import describe as describe_write
 from gateway.writer import Writer
 from grammar.errors import ParseError
@@ -90,10 +94,14 @@ def create_app(settings: Settings, *, in_memory: bool = False) -> Starlette:
     authentication = Authentication(catalog, settings)
     query = QueryEndpoint(catalog, authentication, settings, metrics, running)
     intake = Intake(catalog, authentication, writer, settings, metrics)
+    v2 = V2Endpoints(catalog, authentication, settings)
+    udp = UdpListener(writer, settings, metrics) if settings.udp_port >= 0 else None
     status = StatusEndpoints(catalog, authentication, writer, running, metrics, settings)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        if udp is not None:
+            await udp.start()
         expiry = asyncio.create_task(retention.run(catalog, settings.retention_interval_s))
         try:
             yield
@@ -101,12 +109,15 @@ def create_app(settings: Settings, *, in_memory: bool = False) -> Starlette:
             expiry.cancel()
             authentication.close()
             query.close()
+            if udp is not None:
+                await udp.close()
             writer.close()
             catalog.close()
 
     app = Starlette(
         routes=[
             Route("/write", WriteEndpoint(intake, describe_write), methods=["POST", "OPTIONS"]),
+            *_other_writes(intake, v2, settings),
             _without_head(Route("/query", query, methods=["GET", "POST", "OPTIONS"])),
             Route("/ping", status.ping),
             Route("/status", status.status),
@@ -120,6 +131,21 @@ def create_app(settings: Settings, *, in_memory: bool = False) -> Starlette:
     )
     app.router.redirect_slashes = False  # influxd: /ping/ is 404, and Telegraf follows no redirect
     return app
+
+
+def _other_writes(intake: Intake, v2: V2Endpoints, settings: Settings) -> list[Route]:
+    """Return the routes of Prometheus' remote write and of the versions 2 and 3."""
+    write_v2 = WriteEndpoint(intake, v2.describe_write)
+    write_v3 = WriteLpEndpoint(intake, describe_v3)
+    remote_write = WriteEndpoint(intake, RemoteWrite(settings).describe)
+    return [
+        Route("/api/v1/prom/write", remote_write, methods=["POST"]),
+        Route("/api/v2/write", write_v2, methods=["POST", "OPTIONS"]),
+        Route("/api/v2/delete", v2.delete, methods=["POST"]),
+        Route("/api/v2/buckets", v2.buckets, methods=["GET", "POST"]),
+        Route("/api/v2/buckets/{id:path}", v2.bucket),
+        Route("/api/v3/write_lp", write_v3, methods=["POST", "OPTIONS"]),
+    ]
 
 
 def _without_head(route: Route) -> Route:
@@ -158,7 +184,10 @@ class Edge:
         except Exception as exc:
             if status:  # the answer has begun: all that is left is to break it off
                 raise
-            await _answer(exc, scope)(scope, receive, send_with_headers)
+            response = _answer(exc, scope)
+            if scope["path"].startswith("/api/v2/"):
+                response = with_code(response)
+            await response(scope, receive, send_with_headers)
         finally:
             self._metrics.count(
                 http_requests=1,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 ENVIRONMENT_PREFIX: Final = "TINYFLUX_"
 SYNC_MODES: Final = ("always", "group", "interval", "off")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+UDP_PRECISIONS: Final = ("ns", "us", "ms", "s", "m", "h")
 REDACTED: Final = "[REDACTED]"
 
 Value: TypeAlias = str | int | float | bool | Path
@@ -110,6 +111,29 @@ class Settings:
     )
     max_queued_write_bytes: int = _setting(
         128_000_000, "Bytes of bodies read or waiting at once; more gets 503.", minimum=1
+    )
+
+    v2_creates_databases: bool = _setting(
+        True,
+        "Create the missing database of a write to /api/v2/write; Telegraf's v2 output drops its "
+        "points when it is told there is none.",
+    )
+    udp_host: str = _setting("127.0.0.1", "Address to take line protocol on by UDP.")
+    udp_port: int = _setting(
+        -1, "Port for UDP; -1 takes none, 0 takes a free one. InfluxDB's is 8089.", minimum=-1
+    )
+    udp_database: str = _setting("udp", "Database of the points that come by UDP.")
+    udp_precision: str = _setting(
+        "ns", "Unit of the timestamps that come by UDP.", choices=UDP_PRECISIONS
+    )
+    udp_batch_points: int = _setting(
+        5000, "Points that come by UDP until they are stored together.", minimum=1
+    )
+    udp_batch_ms: int = _setting(
+        1000, "Milliseconds after which fewer points that came by UDP are stored.", minimum=1
+    )
+    udp_buffer_bytes: int = _setting(
+        32 << 20, "Bytes of datagrams waiting to be stored; more are dropped.", minimum=65_536
     )
 
     query_threads: int = _setting(4, "Queries that run at the same time.", minimum=1)
@@ -280,5 +304,5 @@ def _check(name: str, value: object, minimum: float, choices: tuple[str, ...]) -
         raise ConfigError(f"{name}: must be {minimum:g} or more: {value!r}")
     if choices and value not in choices:
         raise ConfigError(f"{name}: must be one of {', '.join(choices)}: {value!r:.80}")
-    if name == "port" and isinstance(value, int) and value > 65535:
-        raise ConfigError(f"port: must be 65535 or less: {value}")
+    if name in {"port", "udp_port"} and isinstance(value, int) and value > 65535:
+        raise ConfigError(f"{name}: must be 65535 or less: {value}")

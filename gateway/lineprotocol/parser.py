@@ -66,10 +66,12 @@ class LineError:
     Attributes:
         line: Its text, at most MAX_LINE_TEXT bytes of it; what is not UTF-8 shows as U+FFFD.
         reason: Why.
+        number: Which line of the body it is, from 1; 0 when nobody counted.
     """
 
     line: str
     reason: str
+    number: int = 0
 
     def __str__(self) -> str:
         return f"unable to parse '{self.line}': {self.reason}"
