@@ -122,7 +122,7 @@ def _running(name: str, directories: pytest.TempPathFactory) -> Iterator[Server]
 SERVERS = ["ours", pytest.param("influxd", marks=pytest.mark.influxd)]
 
 
-@pytest.fixture(scope="module", params=SERVERS)
+@pytest.fixture(scope="session", params=SERVERS)
 def asked(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
