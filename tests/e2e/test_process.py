@@ -108,6 +108,8 @@ def test_every_acknowledged_point_survives_kill_9(start: Callable[..., Server], 
                 number += 10
         except (OSError, http.client.HTTPException):
             return
+        finally:
+            connection.close()
 
     writers = [threading.Thread(target=write, args=(i * 10_000_000,)) for i in range(4)]
     for writer in writers:
