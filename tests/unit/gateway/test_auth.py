@@ -11,6 +11,8 @@ import time
 from typing import TYPE_CHECKING, TypeVar
 
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from gateway import auth
@@ -295,6 +297,20 @@ def test_refusal_says_how_to_log_in(server: TestClient) -> None:
     answer = server.get("/query?q=SHOW+USERS", headers={"accept": "application/x-msgpack"})
     assert answer.headers["content-type"] == "application/x-msgpack"
     assert answer.content == b"\x81\xa5error\xd9*unable to parse authentication credentials"
+
+
+def test_every_path_but_three_asks_who_is_there(server: TestClient) -> None:
+    assert isinstance(server.app, Starlette)
+    asked = 0
+    for route in server.app.routes:
+        assert isinstance(route, Route)
+        path = route.path.replace("{id:path}", "t/autogen")
+        for method in (route.methods or set()) - {"OPTIONS"}:
+            is_open = path in {"/ping", "/status", "/health"}
+            answer = server.request(method, path)
+            assert (answer.status_code == 401) != is_open, (method, path, answer.status_code)
+            asked += 1
+    assert asked > 10
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/debug/vars"])
