@@ -20,6 +20,7 @@ from starlette.routing import Route
 from gateway import retention
 from gateway.auth import Authentication
 from gateway.catalog import Catalog
+from gateway.continuous import ContinuousQueries
 from gateway.errors import InfluxError
 from gateway.http import INFLUXDB_VERSION, ClientGone, error_response, header
 from gateway.intake import Intake, WriteEndpoint
@@ -28,6 +29,7 @@ from gateway.prometheus import RemoteWrite
 from gateway.query import QueryEndpoint
 from gateway.running import RunningQueries
 from gateway.status import StatusEndpoints
+from gateway.subscriptions import Subscriptions
 from gateway.udp import UdpListener
 from gateway.v2 import V2Endpoints, with_code
 from gateway.v3 import WriteLpEndpoint, describe as describe_v3
@@ -98,20 +100,28 @@ def create_app(settings: Settings, *, in_memory: bool = False) -> Starlette:
     udp = UdpListener(writer, settings, metrics) if settings.udp_port >= 0 else None
     status = StatusEndpoints(catalog, authentication, writer, running, metrics, settings)
 
+    file = None if in_memory else settings.data / "continuous.json"
+    subscriptions = Subscriptions(catalog, settings, metrics)
+    continuous = ContinuousQueries(catalog, settings, metrics, running, file)
+
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         if udp is not None:
             await udp.start()
         expiry = asyncio.create_task(retention.run(catalog, settings.retention_interval_s))
+        rollups = asyncio.create_task(continuous.run(query.threads))
         try:
             yield
         finally:
             expiry.cancel()
+            rollups.cancel()
             authentication.close()
             query.close()
+            continuous.save()
             if udp is not None:
                 await udp.close()
             writer.close()
+            subscriptions.close()
             catalog.close()
 
     app = Starlette(

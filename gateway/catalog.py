@@ -1,6 +1,7 @@
-"""The catalog: which databases, retention policies and users exist, and the stores of the points.
+"""The catalog: databases with all that belongs to them, users, and the stores of the points.
 
     data/catalog.json             this catalog, replaced atomically; the truth about what exists
+    data/continuous.json          how far the continuous queries came (`gateway.continuous`)
     data/catalog.lock             held while a process owns the directory
     data/<database>/<policy>/     one TinyFlux store, opened at first use
 
@@ -33,9 +34,11 @@ from gateway import users
 from gateway.errors import DatabaseNotFound, RetentionPolicyNotFound, StatementError
 from gateway.policies import (
     DEFAULT_POLICY,
+    ContinuousQuery,
     Database,
     PolicyChange,
     RetentionPolicy,
+    Subscription,
     altered_policy,
     check_same_default,
     directory_name,
@@ -50,11 +53,13 @@ if TYPE_CHECKING:
 
     from gateway.config import Settings
     from gateway.users import User
+    from tinyflux.batch import PointBatch
     from tinyflux.columnar.base import ColumnarStorage
     from tinyflux.columnar.wal import SyncMode
 
 _log = logging.getLogger(__name__)
 _StoreKey: TypeAlias = tuple[str, str]
+Listener: TypeAlias = "Callable[[str, str, PointBatch], None]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +95,7 @@ class Catalog:
         self._lock = threading.RLock()  # held by every change, and while a store is opened
         self._stores: dict[_StoreKey, ColumnarStorage] = {}
         self._contents = _Contents()
+        self._listeners: tuple[Listener, ...] = ()
         self._is_closed = False
         self._lock_fd = -1
         if directory is not None:
@@ -145,6 +151,20 @@ class Catalog:
         """Return database, policy and storage of those that are open."""
         with self._lock:
             return [(database, policy, store) for (database, policy), store in self._stores.items()]
+
+    # --- who wants to hear of points --------------------------------------------------------------
+    def listen(self, listener: Listener) -> None:
+        """Have a function hear of every batch that is stored, in the thread that stores it.
+
+        Args:
+            listener: Gets database, policy and points; it is quick, and it does not raise.
+        """
+        self._listeners = (*self._listeners, listener)
+
+    def stored(self, database: str, policy: str, batch: PointBatch) -> None:
+        """Tell the listeners that points were stored."""
+        for listener in self._listeners:
+            listener(database, policy, batch)
 
     # --- changes ----------------------------------------------------------------------------------
     def create_database(
@@ -233,10 +253,24 @@ class Catalog:
             entry = self.database(database)
             if not entry.has_policy(name):
                 return False
-            kept = tuple(policy for policy in entry.policies if policy.name != name)
-            contents = self._contents.with_database(replace(entry, policies=kept))
-            self._drop(contents, database, name)
+            self._drop(self._contents.with_database(entry.without_policy(name)), database, name)
             return True
+
+    def change_database(self, name: str, change: Callable[[Database], Database]) -> None:
+        """Replace a database in one step: its continuous queries, its subscriptions.
+
+        Args:
+            name: Its name.
+            change: Gets the database and gives the new one; what it raises leaves the old one.
+
+        Raises:
+            DatabaseNotFound: No such database.
+        """
+        with self._lock:
+            old = self.database(name)
+            new = change(old)
+            if new != old:
+                self._put(new)
 
     def change_users(self, change: Callable[[Mapping[str, User]], Mapping[str, User]]) -> None:
         """Replace the users in one step.
@@ -356,6 +390,11 @@ def _read(path: Path) -> _Contents:
                 entry["name"],
                 tuple(RetentionPolicy(**policy) for policy in entry["policies"]),
                 entry["default_policy"],
+                tuple(ContinuousQuery(**query) for query in entry.get("continuous_queries", ())),
+                tuple(
+                    Subscription(**known | {"destinations": tuple(known["destinations"])})
+                    for known in entry.get("subscriptions", ())
+                ),
             )
             for entry in document["databases"]
         }

@@ -72,6 +72,12 @@ class Settings:
     retention_interval_s: float = _setting(
         1800.0, "Seconds between two looks for expired shards; 0 never looks."
     )
+    continuous_interval_s: float = _setting(
+        1.0, "Seconds between two looks for continuous queries that are due; 0 runs none."
+    )
+    subscription_buffer_points: int = _setting(
+        200_000, "Points that wait to be sent on by a subscription; more are dropped.", minimum=1
+    )
 
     auth_enabled: bool = _setting(
         False, "Ask for a user's credentials, and check the rights of each statement and write."

@@ -123,7 +123,8 @@ def _expand_call(item: ast.Field, schema: Schema, dimensions: Sequence[str]) -> 
         expr: ast.Expr = ast.VarRef(name)
         for call in reversed(chain):
             expr = ast.Call(call.name, (expr, *call.args[1:]))
-        yield ast.Field(expr, f"{item.alias or chain[0].name}_{name}")
+        alias = name if item.keeps_names else f"{item.alias or chain[0].name}_{name}"
+        yield ast.Field(expr, alias)
 
 
 def _refuse_inner_wildcards(expr: ast.Expr) -> None:

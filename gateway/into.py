@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from gateway.rows import Col
     from gateway.session import Session
     from grammar import ast
-    from tinyflux.columnar.base import ColumnarStorage
 
 _POINTS_A_BATCH = 10_000  # what influxd writes at once, too
 
@@ -43,7 +42,8 @@ def write_into(
         StatementError: No database is named, or points were rejected.
         DatabaseNotFound, RetentionPolicyNotFound: The target does not exist.
     """
-    storage = _storage(target, session)
+    database, policy = _place(target, session)
+    storage = session.catalog.storage(database, policy)
     written = 0
     for answer in answers:
         name = answer.name if target.is_target_name else target.name
@@ -51,6 +51,8 @@ def write_into(
             session.interrupt.check()
             result = storage.append_batch(batch)
             written += result.stored
+            if result.stored:
+                session.catalog.stored(database, policy, batch)
             if result.rejected:
                 dropped = sum(rejection.points for rejection in result.rejected)
                 reason = result.rejected[0].reason
@@ -58,14 +60,15 @@ def write_into(
     return Series("result", ["time", "written"], [[0], [written]], has_time=True)
 
 
-def _storage(target: ast.Measurement, session: Session) -> ColumnarStorage:
+def _place(target: ast.Measurement, session: Session) -> tuple[str, str]:
+    """Return the database and the retention policy that points go to."""
     database = target.database or session.database
     if not database:
         raise StatementError("database name required")
     policy = target.retention_policy
     if not policy and database == session.database:
         policy = session.retention_policy
-    return session.catalog.storage(database, policy)
+    return database, session.catalog.database(database).policy(policy).name
 
 
 def _batches(

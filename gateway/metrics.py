@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 COUNTERS: Final = {
     "tinyflux_http_requests_total": "Requests answered.",
@@ -30,7 +30,28 @@ COUNTERS: Final = {
     "tinyflux_query_statements_total": "Statements executed.",
     "tinyflux_query_errors_total": "Statements that failed.",
     "tinyflux_query_seconds_total": "Time spent in statements.",
+    "tinyflux_continuous_runs_total": "Runs of continuous queries that succeeded.",
+    "tinyflux_continuous_failures_total": "Runs of continuous queries that failed.",
+    "tinyflux_continuous_points_total": "Points that continuous queries wrote.",
+    "tinyflux_continuous_seconds_total": "Time spent in continuous queries.",
+    "tinyflux_subscription_points_total": "Points that subscriptions sent on.",
+    "tinyflux_subscription_points_dropped_total": "Points that subscriptions did not send on.",
+    "tinyflux_subscription_failures_total": "Attempts to send that failed.",
 }
+
+
+class Statistic(NamedTuple):
+    """What one of many things of a kind counts.
+
+    Attributes:
+        name: The kind.
+        tags: Which one it is.
+        values: What it counts.
+    """
+
+    name: str
+    tags: Mapping[str, str]
+    values: Mapping[str, object]
 
 
 class Metrics:
@@ -42,6 +63,8 @@ class Metrics:
         self.started_ns = time.time_ns()
         """When the server started, ns since 1970."""
         self._started = time.monotonic()
+        self._gauges: dict[str, tuple[str, Callable[[], float]]] = {}
+        self._sources: list[Callable[[], Iterable[Statistic]]] = []
 
     def count(self, **amounts: float) -> None:
         """Add to counters, named without `tinyflux_` and `_total`: `count(http_requests=1)`."""
@@ -53,6 +76,22 @@ class Metrics:
         """Return every counter by its full name."""
         with self._lock:
             return dict(self._counts)
+
+    def measure(self, name: str, doc: str, gauge: Callable[[], float]) -> None:
+        """Have a value shown that goes up and down; `gauge` gives it when it is asked for."""
+        self._gauges[name] = doc, gauge
+
+    def gauges(self) -> dict[str, tuple[str, float]]:
+        """Return help text and value of every `measure`, by name."""
+        return {name: (doc, gauge()) for name, (doc, gauge) in self._gauges.items()}
+
+    def report(self, source: Callable[[], Iterable[Statistic]]) -> None:
+        """Have statistics shown; `source` gives them when they are asked for."""
+        self._sources.append(source)
+
+    def statistics(self) -> list[Statistic]:
+        """Return the statistics of all sources."""
+        return [statistic for source in self._sources for statistic in source()]
 
     @property
     def uptime_s(self) -> float:

@@ -1,4 +1,4 @@
-"""Databases and retention policies as values, and the rules that hold for them. Pure.
+"""Databases and what belongs to them as values, and the rules of retention policies. Pure.
 
 Source: influxd 1.x services/meta (NormalisedShardDuration, CreateRetentionPolicy, ...), measured.
 """
@@ -35,18 +35,47 @@ class RetentionPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class ContinuousQuery:
+    """A continuous query: its name, and the statement that creates it as canonical text."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """Where the points of a retention policy are sent on to.
+
+    Attributes:
+        name: Its name, unique in a policy.
+        retention_policy: The policy.
+        mode: ALL sends each point to all destinations, ANY to one of them.
+        destinations: URLs: udp, http or https.
+    """
+
+    name: str
+    retention_policy: str
+    mode: str
+    destinations: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Database:
-    """A database and its policies.
+    """A database and what belongs to it; everything in the order it was created.
 
     Attributes:
         name: Its name.
-        policies: The policies in the order they were created.
+        policies: The retention policies.
         default_policy: The policy of requests that name none. It may not exist: it can be dropped.
+        continuous_queries: The continuous queries.
+        subscriptions: The subscriptions of all policies.
     """
 
     name: str
     policies: tuple[RetentionPolicy, ...]
     default_policy: str
+    continuous_queries: tuple[ContinuousQuery, ...] = ()
+    subscriptions: tuple[Subscription, ...] = ()
 
     def policy(self, name: str = "") -> RetentionPolicy:
         """Return a policy; "" is the default one.
@@ -71,7 +100,24 @@ class Database:
         else:
             policies = (*self.policies, policy)
         default = policy.name if is_default else self.default_policy
-        return Database(self.name, policies, default)
+        return replace(self, policies=policies, default_policy=default)
+
+    def without_policy(self, name: str) -> Database:
+        """Return this database without a policy and the subscriptions of it."""
+        return replace(
+            self,
+            policies=tuple(p for p in self.policies if p.name != name),
+            subscriptions=tuple(s for s in self.subscriptions if s.retention_policy != name),
+        )
+
+    def continuous_query(self, name: str) -> ContinuousQuery | None:
+        """Return a continuous query; None when there is none of this name."""
+        return next((query for query in self.continuous_queries if query.name == name), None)
+
+    def subscription(self, policy: str, name: str) -> Subscription | None:
+        """Return a subscription of a policy; None when there is none of this name."""
+        wanted = policy, name
+        return next((s for s in self.subscriptions if (s.retention_policy, s.name) == wanted), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ from grammar.errors import ParseError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator
+    from concurrent.futures import Executor
 
     from starlette.types import Receive, Scope, Send
 
@@ -78,6 +79,11 @@ class QueryEndpoint:
         self._threads = ThreadPoolExecutor(settings.query_threads, "query")
         parser.parse("SHOW DATABASES")  # builds the grammar, before the threads would all at once
         self._n_open = 0  # requests that run or wait; touched by the event loop only
+
+    @property
+    def threads(self) -> Executor:
+        """The threads that run queries."""
+        return self._threads
 
     def close(self) -> None:
         """Stop what runs, and the threads."""

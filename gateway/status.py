@@ -104,7 +104,7 @@ class StatusEndpoints:
             ),
             "tinyflux_query_running": ("Statements that run.", len(self._running.listed())),
         }
-        text = prometheus_text(self._metrics.values(), gauges)
+        text = prometheus_text(self._metrics.values(), gauges | self._metrics.gauges())
         return Response(text, headers={"content-type": "text/plain; version=0.0.4; charset=utf-8"})
 
     async def _check(self, request: Request) -> None:

@@ -136,6 +136,8 @@ class Writer:
             _check_whole(parsed, n_expired, storage)
         result = storage.append_batch(batch, acknowledgement.durable)
         refusal = _partial_write(parsed, (*result.rejected, *parsed.rejected), n_expired)
+        if result.stored:
+            self._catalog.stored(write.database, policy.name, batch)
         acknowledgement.stored(refusal)
         dropped = len(parsed.batch) - result.stored + parsed.bad_lines
         self._metrics.count(write_points=result.stored, write_points_dropped=dropped)

@@ -5,8 +5,9 @@
     cardinality.py SHOW ... CARDINALITY
     deletes.py     DELETE, DROP SERIES, DROP MEASUREMENT
     explain.py     EXPLAIN and EXPLAIN ANALYZE
-    server.py      SHOW QUERIES, STATS, DIAGNOSTICS, SHARDS; KILL QUERY; subscriptions, continuous
-                   queries
+    continuous.py  CREATE, DROP, SHOW, RUN of continuous queries
+    subscriptions.py  CREATE, DROP, SHOW of subscriptions
+    server.py      SHOW QUERIES, STATS, DIAGNOSTICS, SHARDS; KILL QUERY
     users.py       CREATE, DROP USER, SET PASSWORD, GRANT, REVOKE, SHOW USERS, GRANTS
 
 `results_of` runs the statements of a request in order; an error stays in its own result.

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from gateway.errors import InfluxError, StatementError
 from gateway.executor import run_select
+from gateway.names import qualified
 from gateway.results import Result
-from gateway.statements import cardinality, databases, deletes, explain, schema, server, users
+from gateway.statements import (
+    cardinality,
+    continuous,
+    databases,
+    deletes,
+    explain,
+    schema,
+    server,
+    subscriptions,
+    users,
+)
 from grammar import ast
 from grammar.printer import to_influxql
 from tinyflux.errors import TinyFluxError
@@ -40,6 +50,7 @@ _WRITING: Final = (
     ast.Revoke,
     ast.CreateContinuousQuery,
     ast.DropContinuousQuery,
+    ast.RunContinuousQuery,
     ast.CreateSubscription,
     ast.DropSubscription,
     ast.KillQuery,
@@ -52,6 +63,8 @@ _RUNNERS: Final = (
     | deletes.RUNNERS
     | server.RUNNERS
     | users.RUNNERS
+    | continuous.RUNNERS
+    | subscriptions.RUNNERS
     | explain.RUNNERS
 )
 
@@ -132,25 +145,8 @@ def _in_full(statement: ast.Statement, session: Session) -> str:
     """Return a statement as text, the measurements of a SELECT with database and policy."""
     if not isinstance(statement, ast.Select):
         return to_influxql(statement)
-    return to_influxql(_qualified(statement, session))
-
-
-def _qualified(select: ast.Select, session: Session) -> ast.Select:
-    def measurement(named: ast.Measurement) -> ast.Measurement:
-        database = named.database or session.database
-        policy = named.retention_policy or session.retention_policy
-        if not policy and database in session.catalog.databases:
-            policy = session.catalog.database(database).default_policy
-        return replace(named, database=database, retention_policy=policy)
-
-    sources = tuple(
-        measurement(source)
-        if isinstance(source, ast.Measurement)
-        else ast.SubQuery(_qualified(source.select, session))
-        for source in select.sources
-    )
-    target = None if select.target is None else measurement(select.target)
-    return replace(select, sources=sources, target=target)
+    place = session.database, session.retention_policy
+    return to_influxql(qualified(statement, session.catalog, *place))
 
 
 _READ_ONLY_WARNING: Final = (

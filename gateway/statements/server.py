@@ -1,8 +1,4 @@
-"""The server itself: what runs, what it counts; and what it does not have, said clearly.
-
-Continuous queries and subscriptions do not exist here (yet): their SHOW tables are empty, dropping
-answers as for something unknown, and creating one is refused, never acknowledged.
-"""
+"""The server itself: what runs, what it counts, what it is. It numbers no shards."""
 
 from __future__ import annotations
 
@@ -14,7 +10,6 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from gateway.encoding.times import to_rfc3339
-from gateway.errors import StatementError
 from gateway.http import INFLUXDB_VERSION
 from gateway.statements.table import go_duration, table
 from grammar import ast
@@ -61,7 +56,7 @@ def kill_query(statement: ast.KillQuery, session: Session) -> list[Series]:
 
 
 def show_stats(statement: ast.ShowStats, session: Session) -> list[Series]:
-    """Show the counters of the server, and of each open store."""
+    """Show the counters of the server, of each open store, continuous query, subscription."""
     counters = session.metrics.values()
     areas: dict[str, dict[str, object]] = {}
     for name, value in counters.items():
@@ -72,6 +67,10 @@ def show_stats(statement: ast.ShowStats, session: Session) -> list[Series]:
         stats = storage.stats()
         found = table(list(stats), [tuple(stats.values())], "store")
         found.tags = {"database": database, "retentionPolicy": policy}
+        tables.append(found)
+    for name, tags, values in session.metrics.statistics():
+        found = table(list(values), [tuple(values.values())], name)
+        found.tags = dict(tags)
         tables.append(found)
     return [found for found in tables if statement.module in {"", found.name}]
 
@@ -119,29 +118,9 @@ def show_shard_groups(_: ast.ShowShardGroups, session: Session) -> list[Series]:
     return [table(columns, [], "shard groups")]
 
 
-def show_continuous_queries(_: ast.ShowContinuousQueries, session: Session) -> list[Series]:
-    """List the databases the user sees, each without continuous queries."""
-    names = filter(session.sees, session.catalog.databases)
-    return [table(["name", "query"], [], name) for name in names]
-
-
 def nothing(_: ast.Statement, session: Session) -> list[Series]:  # noqa: ARG001
-    """Answer an empty result: there is nothing to show, or nothing to drop."""
+    """Answer an empty result: there is nothing to drop."""
     return []
-
-
-def unknown_subscription(_: ast.Statement, session: Session) -> list[Series]:  # noqa: ARG001
-    """Refuse: no subscription exists."""
-    raise StatementError("subscription not found")
-
-
-def not_supported(statement: ast.Statement, session: Session) -> list[Series]:  # noqa: ARG001
-    """Refuse what this server cannot do, rather than pretend."""
-    what = {
-        ast.CreateContinuousQuery: "continuous queries",
-        ast.CreateSubscription: "subscriptions",
-    }[type(statement)]
-    raise StatementError(f"{what} are not supported by this server")
 
 
 RUNNERS: Final[dict[type[ast.Statement], Runner]] = {
@@ -152,10 +131,4 @@ RUNNERS: Final[dict[type[ast.Statement], Runner]] = {
     ast.ShowShards: show_shards,
     ast.ShowShardGroups: show_shard_groups,
     ast.DropShard: nothing,
-    ast.ShowContinuousQueries: show_continuous_queries,
-    ast.CreateContinuousQuery: not_supported,
-    ast.DropContinuousQuery: nothing,
-    ast.ShowSubscriptions: nothing,
-    ast.CreateSubscription: not_supported,
-    ast.DropSubscription: unknown_subscription,
 }

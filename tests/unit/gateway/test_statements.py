@@ -98,16 +98,7 @@ def test_measurements_of_all_databases_and_policies_are_listed(ask: Ask) -> None
         ("GRANT READ ON t TO u", "user not found"),
         ("SHOW GRANTS FOR u", "user not found"),
         ("SET PASSWORD FOR u = 'p'", "user not found"),
-        (
-            "CREATE SUBSCRIPTION s ON t.autogen DESTINATIONS ALL 'http://x:1'",
-            "subscriptions are not supported by this server",
-        ),
-        ("DROP SUBSCRIPTION s ON t.autogen", "subscription not found"),
-        (
-            "CREATE CONTINUOUS QUERY c ON t BEGIN SELECT mean(v) INTO m2 FROM m "
-            "GROUP BY time(1m) END",
-            "continuous queries are not supported by this server",
-        ),
+        ("RUN CONTINUOUS QUERY c ON t FROM 0 TO 1", "database not found: t"),
         ("KILL QUERY 99999", "no such query id: 99999"),
     ],
 )
