@@ -7,7 +7,7 @@
       StorageError (OSError)
         CorruptionError                  bytes on disk that are not what was written
         StorageLocked                    another process owns the data directory
-        StorageReadOnly                  the log failed; nothing more is accepted
+        StorageReadOnly                  the disk does not take this write now
       StorageClosed (ValueError)         used after close()
 
 Each class also is the built-in that the TinyFlux API promises, so `except OSError` keeps working.
@@ -63,7 +63,7 @@ class StorageLocked(StorageError):
 
 
 class StorageReadOnly(StorageError):
-    """The log could not be written, so nothing more is accepted until the store is reopened."""
+    """The disk does not take a write now; it was not acknowledged, and can be tried again."""
 
 
 class StorageClosed(TinyFluxError, ValueError):

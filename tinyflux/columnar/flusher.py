@@ -23,11 +23,13 @@ class Flusher:
 
     Attributes:
         n_failed: How often the work failed.
+        error: Why it failed the last time; None when it did not.
         is_stopped: Whether `stop` was called: long work should come to an end.
     """
 
     def __init__(self, name: str, work: Callable[[], None]) -> None:
         self.n_failed = 0
+        self.error: Exception | None = None
         self._name = name
         self._work = work
         self._changed = threading.Condition()
@@ -72,9 +74,11 @@ class Flusher:
                 self._is_wanted, self._is_busy = False, True
             try:
                 self._work()
-            except Exception:
+                self.error = None
+            except Exception as exc:
                 # Nothing is lost: what is not in segments is in memory and in the log.
                 self.n_failed += 1
+                self.error = exc
                 logger.exception("flush failed, will be tried again: thread=%s", self._name)
             finally:
                 with self._changed:

@@ -27,13 +27,14 @@ from tinyflux.batch import MAX_TIME_NS, MIN_TIME_NS
 from tinyflux.columnar import deletion as deletions
 from tinyflux.columnar.base import DeleteRequest, WriteResult
 from tinyflux.columnar.batchcodec import encode, encode_ranges, encode_rewrite
-from tinyflux.columnar.chunks import DEFAULT_CHUNK_BYTES, ChunkCache
+from tinyflux.columnar.chunks import DEFAULT_CHUNK_BYTES
 from tinyflux.columnar.deletion import Deletion
 from tinyflux.columnar.evaluate import needs_rows
 from tinyflux.columnar.files import LOCK_NAME, LOG_DIRECTORY, OsFiles
 from tinyflux.columnar.flusher import Flusher
 from tinyflux.columnar.intake import Intake
 from tinyflux.columnar.items import ItemStorage
+from tinyflux.columnar.memory import Memory
 from tinyflux.columnar.memtable import Memtable
 from tinyflux.columnar.recovery import Change, Recovery
 from tinyflux.columnar.rewrite import plan_rewrite
@@ -42,7 +43,7 @@ from tinyflux.columnar.series import SeriesIndex
 from tinyflux.columnar.shard import DEFAULT_SHARD_DURATION_NS, SegmentLayer
 from tinyflux.columnar.snapshot import LiveReader, Snapshot
 from tinyflux.columnar.wal import SYNC_MODES, Kind, Log
-from tinyflux.errors import QueryError, StorageClosed
+from tinyflux.errors import QueryError, StorageClosed, StorageReadOnly
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
         ScanRequest,
     )
     from tinyflux.columnar.files import FileSystem, Lock
+    from tinyflux.columnar.memtable import Block
     from tinyflux.columnar.wal import Entry, SyncMode
     from tinyflux.point import Point
 
@@ -96,6 +98,7 @@ class ParquetStorage(LiveReader, ItemStorage):
         flush_after_s: How long points are held in memory, when there are many enough.
         shard_duration_ns: How long a shard is. A store keeps what it was made with.
         chunk_cache_bytes: How much of what was read from segments is kept in memory.
+        memory: Bounds that several stores share; in place of `chunk_cache_bytes`.
         files: The file system; for tests.
 
     Raises:
@@ -115,6 +118,7 @@ class ParquetStorage(LiveReader, ItemStorage):
         flush_after_s: float = 600.0,
         shard_duration_ns: int = DEFAULT_SHARD_DURATION_NS,
         chunk_cache_bytes: int = DEFAULT_CHUNK_BYTES,
+        memory: Memory | None = None,
         files: FileSystem | None = None,
     ) -> None:
         if sync not in SYNC_MODES:
@@ -133,14 +137,15 @@ class ParquetStorage(LiveReader, ItemStorage):
         self._log: Log | None = None
         self._recovered = (0, 0)  # frames read, damaged places
         self._flush_bytes = flush_bytes
+        if memory is None:
+            memory = Memory(_MOST_FLUSHES_HELD * flush_bytes, chunk_cache_bytes)
+        self._memory = memory
         self._flush_after_s = flush_after_s
         self._shard_duration_ns = shard_duration_ns
         self._segments: Segments | None = None
         self._flusher = Flusher(f"flusher {path}", self._flush_and_compact)
         if self.path is not None:
-            self._open(
-                self.path, sync, log_file_bytes, shard_duration_ns, ChunkCache(chunk_cache_bytes)
-            )
+            self._open(self.path, sync, log_file_bytes, shard_duration_ns)
         self._initially_empty = not self._index
 
     def _new_memtable(self) -> Memtable:
@@ -155,7 +160,6 @@ class ParquetStorage(LiveReader, ItemStorage):
         sync: SyncMode,
         log_file_bytes: int,
         shard_duration_ns: int,
-        cache: ChunkCache,
     ) -> None:
         directory = path / LOG_DIRECTORY
         self._files.make_directory(directory)
@@ -164,7 +168,7 @@ class ParquetStorage(LiveReader, ItemStorage):
             self._segments = Segments(
                 path,
                 self._files,
-                cache,
+                self._memory.chunks,
                 overwrite=self.overwrite,
                 shard_duration_ns=shard_duration_ns,
             )
@@ -217,7 +221,8 @@ class ParquetStorage(LiveReader, ItemStorage):
         if self._closed:
             return
         self._flusher.stop()
-        if self._layers.frozen or self._layers.memtable.n_points >= _FLUSH_POINTS:
+        is_suspect = self._log is not None and self._log.is_suspect
+        if is_suspect or self._layers.frozen or self._layers.memtable.n_points >= _FLUSH_POINTS:
             try:
                 self.flush()
             except Exception:
@@ -227,6 +232,7 @@ class ParquetStorage(LiveReader, ItemStorage):
             if self._closed:
                 return
             self._closed = True
+        self._memory.forget(self)
         try:
             if self._log is not None:
                 self._log.close()
@@ -251,25 +257,55 @@ class ParquetStorage(LiveReader, ItemStorage):
         on_durable: Callable[[Exception | None], None] | None = None,
     ) -> WriteResult:
         """Store the points whose field types agree with the stored ones; reject the others."""
+        self._make_room()
         # Before the lock and before the index learns anything: it takes time and may refuse.
         payload = b"" if self._log is None else encode(batch)
         entry = None
         with self._lock:
             self._check_writable()
+            if self._log is None or self._log.is_failing:
+                return self._append_durably(batch, payload, on_durable)
             accepted = self._intake.take(batch)
-            stored = len(accepted.block)
-            if stored:
-                if self._log is not None:
-                    if accepted.rejected:
-                        payload = encode(accepted.batch)
-                    entry = self._log.append(Kind.BATCH, payload, on_durable)
-                self._layers.memtable.append(accepted.block)
+            block, memtable = accepted.block, self._layers.memtable
+            if len(block):
+                if accepted.rejected:
+                    payload = encode(accepted.batch)
+                memtable.append(block)  # first: when the log fails it is taken back, maybe at once
+                done = _taking_back(memtable, block, on_durable)
+                try:
+                    entry = self._log.append(Kind.BATCH, payload, done)
+                except BaseException:
+                    memtable.take_back(block)
+                    raise
         self._flush_when_due()
         if entry is None and on_durable is not None:
             on_durable(None)
         elif on_durable is None:
-            self._wait(entry)
-        return WriteResult(stored, accepted.rejected)
+            try:
+                self._wait(entry)
+            except StorageReadOnly:
+                memtable.take_back(block)
+                raise
+        return WriteResult(len(block), accepted.rejected)
+
+    def _append_durably(
+        self,
+        batch: PointBatch,
+        payload: bytes,
+        on_durable: Callable[[Exception | None], None] | None,
+    ) -> WriteResult:
+        """Show a batch only after its frame is durable. The caller holds the lock.
+
+        So nothing piles up in memory while the log fails, and the first write that succeeds ends
+        that state.
+        """
+        self._append_log(Kind.BATCH, payload)
+        accepted = self._intake.take(batch)
+        if len(accepted.block):
+            self._layers.memtable.append(accepted.block)
+        if on_durable is not None:
+            on_durable(None)
+        return WriteResult(len(accepted.block), accepted.rejected)
 
     # Flushing, compacting, expiring
 
@@ -304,6 +340,7 @@ class ParquetStorage(LiveReader, ItemStorage):
         with self._lock:
             self._segments.finish(change)
             self._layers = _Layers(self._segments.layer, (), self._layers.memtable)
+        self._memory.note(self, self._held_bytes())
         self._log.drop_before(first_log)
         self._segments.sweep()
 
@@ -356,15 +393,47 @@ class ParquetStorage(LiveReader, ItemStorage):
 
     def _flush_when_due(self) -> None:
         """Have the flusher work when enough is held in memory; wait for it when it is too much."""
-        if self._segments is None:
+        if self._segments is None or self._log is None:
             return
         memtable = self._layers.memtable
-        held = memtable.n_bytes
         old = time.monotonic() - self._memtable_since > self._flush_after_s
-        if held >= self._flush_bytes or (old and memtable.n_points >= _FLUSH_POINTS):
+        if (
+            memtable.n_bytes >= self._flush_bytes
+            or (old and memtable.n_points >= _FLUSH_POINTS)
+            or self._log.is_suspect
+        ):
             self._flusher.wake()
-            if held >= _MOST_FLUSHES_HELD * self._flush_bytes:
-                self._flusher.wait()
+        self._memory.hold(self, self._held_bytes())
+
+    def _held_bytes(self) -> int:
+        """Return how much the points in memory take, those on their way into segments included."""
+        _, frozen, memtable = self._layers
+        return memtable.n_bytes + sum(table.n_bytes for table in frozen)
+
+    def _make_room(self) -> None:
+        """Refuse a write that memory has no room for, because nothing can be flushed.
+
+        Raises:
+            StorageReadOnly: Flushing failed, and fails again.
+        """
+        if self._cannot_flush() is not None and self._memory.is_full:
+            self.flush_soon()
+            self.wait_for_flush()
+            error = self._cannot_flush()
+            if error is not None and self._memory.is_full:
+                raise StorageReadOnly(f"memory is full, and points cannot be flushed: {error}")
+
+    def _cannot_flush(self) -> Exception | None:
+        """Return why the last flush failed; None when it did not."""
+        return self._flusher.error
+
+    def flush_soon(self) -> None:
+        """Begin to flush, in the background."""
+        self._flusher.wake()
+
+    def wait_for_flush(self) -> None:
+        """Return when no flush is wanted or under way."""
+        self._flusher.wait()
 
     def _flush_and_compact(self) -> None:
         self.flush()
@@ -376,7 +445,18 @@ class ParquetStorage(LiveReader, ItemStorage):
             self._log.wait(entry)
 
     def _append_log(self, kind: Kind, payload: bytes) -> Entry | None:
-        return None if self._log is None else self._log.append(kind, payload)
+        """Queue a frame; while the log fails, wait until it is durable before anything is applied.
+
+        Raises:
+            StorageReadOnly: The log still fails.
+        """
+        if self._log is None:
+            return None
+        was_failing = self._log.is_failing
+        entry = self._log.append(kind, payload)
+        if was_failing:
+            self._log.wait(entry)
+        return entry
 
     def delete(self, request: DeleteRequest) -> int:
         """Delete points, durably. Returns how many series had or might have had some removed.
@@ -527,7 +607,7 @@ class ParquetStorage(LiveReader, ItemStorage):
         """Return counters.
 
         series, points_in_memory, bytes_in_memory; segments, segment_bytes, segment_points;
-        flushes_failed; log_bytes and log_syncs since the start;
+        flushes_failed, log_failures; log_bytes and log_syncs since the start;
         log_frames_recovered and log_damaged at the start.
         """
         memtable, log = self._layers.memtable, self._log
@@ -541,8 +621,24 @@ class ParquetStorage(LiveReader, ItemStorage):
             "segment_bytes": sum(info.size_bytes for info in infos),
             "segment_points": sum(info.rows for info in infos),
             "flushes_failed": self._flusher.n_failed,
+            "log_failures": 0 if log is None else log.n_failures,
             "log_bytes": 0 if log is None else log.n_bytes,
             "log_syncs": 0 if log is None else log.n_syncs,
             "log_frames_recovered": frames,
             "log_damaged": damaged,
         }
+
+
+def _taking_back(
+    memtable: Memtable, block: Block, on_durable: Callable[[Exception | None], None] | None
+) -> Callable[[Exception | None], None] | None:
+    """Return a callback that takes a block out of memory again when it is not durable."""
+    if on_durable is None:
+        return None
+
+    def done(error: Exception | None) -> None:
+        if error is not None:
+            memtable.take_back(block)
+        on_durable(error)
+
+    return done

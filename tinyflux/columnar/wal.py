@@ -9,14 +9,14 @@ Reading. `read_log` is pure: the bytes of a file give its frames, and what is no
 
 Invariants
 - The queue order is the order in the file is the order in which the memtable saw the batches.
-- After an error of write or sync the log is closed for good: what the kernel did is unknown, so
-  nothing that comes later may count as durable. Reopening the store reads what is there.
-- A file is synced before its successor is made.
+- After an error of write or sync the file is given up for good: what the kernel did is unknown, so
+  nothing that comes later in it could count as durable. What was not acknowledged is cut off, and
+  the next frame begins a new file. FORMAT.md, "When the disk fails", has the reasons.
+- A file is synced before its successor is made, unless syncing is what failed.
 """
 
 from __future__ import annotations
 
-import contextlib
 import enum
 import logging
 import os
@@ -218,6 +218,10 @@ class Log:
         number: Number of the file that the next frame goes to.
         n_bytes: Bytes written by this log so far.
         n_syncs: How often it synced so far.
+        n_failures: How often writing or syncing failed so far.
+        is_failing: Writing or syncing failed, and no frame was written since.
+        is_suspect: Acknowledged frames may be missing on the disk, because a sync failed that came
+            after the acknowledgement. Only a flush makes them durable.
     """
 
     def __init__(
@@ -234,6 +238,9 @@ class Log:
         self.number = number
         self.n_bytes = 0
         self.n_syncs = 0
+        self.n_failures = 0
+        self.is_failing = False
+        self.is_suspect = False
         self._directory = directory
         self._files = files
         self._mode = sync
@@ -246,21 +253,19 @@ class Log:
         self._is_committing = False  # somebody has the file
         self._file: AppendFile | None = None
         self._file_bytes = 0
+        self._kept_bytes = 0  # of the file: its head and what was acknowledged
+        self._suspect_number = 0  # of the last file that could not be synced
         self._salt = 0
         self._is_dirty = False
         self._is_closed = False
-        self._failure: StorageReadOnly | None = None
         self._thread: threading.Thread | None = None
 
     def check(self) -> None:
         """Raise when nothing can be appended.
 
         Raises:
-            StorageReadOnly: Writing failed before.
             StorageClosed: After close().
         """
-        if self._failure is not None:
-            raise StorageReadOnly(*self._failure.args)
         if self._is_closed:
             raise StorageClosed("I/O operation on closed storage")
 
@@ -280,7 +285,6 @@ class Log:
                 to call `wait`.
 
         Raises:
-            StorageReadOnly: Writing failed before.
             StorageClosed: After close().
             LimitExceeded: More than MAX_PAYLOAD bytes.
         """
@@ -305,7 +309,7 @@ class Log:
         """Return when a frame is as durable as the mode promises.
 
         Raises:
-            StorageReadOnly: It cannot become durable.
+            StorageReadOnly: It did not become durable, and never will.
         """
         while self._enter(unless=entry):
             self._commit()
@@ -319,16 +323,16 @@ class Log:
             StorageReadOnly: It cannot become durable.
         """
         self._drain()
-        self._alone(self._sync_file)
+        error = self._alone(self._sync_file)
+        if error is not None:
+            raise error
         self.check()
 
     def rotate(self) -> int:
         """Return a file number: what was queued before is in older files, later frames are not.
 
-        The caller keeps other writers out meanwhile.
-
-        Raises:
-            StorageReadOnly: The old file could not be synced.
+        The caller keeps other writers out meanwhile, and writes what the older files say to
+        segments. So it does not matter when the last of them cannot be synced.
         """
         self._drain()
         self._alone(self._close_file)
@@ -337,6 +341,8 @@ class Log:
 
     def drop_before(self, number: int) -> None:
         """Remove the files with a smaller number: all they say is in segments."""
+        if number > self._suspect_number:
+            self.is_suspect = False
         names = self._files.names(self._directory)
         old = [name for name in names if (n := log_number(name)) is not None and n < number]
         for name in old:
@@ -359,9 +365,9 @@ class Log:
         if thread is not None and thread is not threading.current_thread():
             thread.join()
         self._drain()
-        self._alone(self._close_file)
-        if self._failure is not None:
-            raise StorageReadOnly(*self._failure.args)
+        error = self._alone(self._close_file)
+        if error is not None:
+            raise error
 
     # Committing
 
@@ -392,10 +398,9 @@ class Log:
         """
         try:
             entries = self._take()
-            if entries:
-                self._try(lambda: self._write(entries))
+            error = self._try(lambda: self._write(entries)) if entries else None
             for entry in entries:
-                entry.error = self._failure
+                entry.error = error
                 entry.done = True
         finally:
             self._leave()
@@ -403,11 +408,11 @@ class Log:
             if entry.callback is not None:
                 _call(entry.callback, entry.error)
 
-    def _alone(self, step: Callable[[], None]) -> None:
-        """Do a step on the file while nobody else has it."""
+    def _alone(self, step: Callable[[], None]) -> StorageReadOnly | None:
+        """Do a step on the file while nobody else has it. Returns why it failed."""
         self._enter()
         try:
-            self._try(step)
+            return self._try(step)
         finally:
             self._leave()
 
@@ -424,23 +429,18 @@ class Log:
                 self._changed.notify_all()
         return entries
 
-    def _try(self, step: Callable[[], None]) -> None:
-        """Do a step on the file; an error of it ends the log. The caller has entered."""
-        if self._failure is not None:
-            return
+    def _try(self, step: Callable[[], None]) -> StorageReadOnly | None:
+        """Do a step on the file; return why it failed. The caller has entered."""
         try:
             step()
         except Exception as exc:  # noqa: BLE001  # whatever it was, the end of the file is unknown
-            logger.error(
-                "log failed, store is read-only: directory=%s error=%s", self._directory, exc
-            )
-            self._failure = StorageReadOnly(
-                f"log could not be written, store is read-only until it is reopened: {exc}"
-            )
-            if self._file is not None:
-                with contextlib.suppress(OSError):
-                    self._file.close()
-                self._file = None
+            self.n_failures += 1
+            if not self.is_failing:  # said once, not for each write that is refused
+                logger.error("log failed: directory=%s error=%s", self._directory, exc)
+            self.is_failing = True
+            self._give_up_file()
+            return StorageReadOnly(f"log could not be written: {exc}")
+        return None
 
     def _write(self, entries: list[Entry]) -> None:
         file = self._file or self._open_file()
@@ -448,12 +448,16 @@ class Log:
         for entry in entries:
             buffers += frame_bytes(entry.kind, entry.payload, self._salt)
         n_bytes = sum(map(len, buffers))
-        self._is_dirty = True
         file.append(buffers)
+        self._is_dirty = True
         self._file_bytes += n_bytes
         self.n_bytes += n_bytes
         if self._mode in ("always", "group"):
             self._sync_file()
+        self._kept_bytes = self._file_bytes
+        if self.is_failing:
+            logger.warning("log works again: directory=%s", self._directory)
+            self.is_failing = False
         if self._file_bytes >= self._max_file_bytes:
             self._close_file()
 
@@ -461,9 +465,9 @@ class Log:
         self._salt = int.from_bytes(os.urandom(4), "little")
         file = self._files.create(self._directory / log_name(self.number))
         self._file = file
+        self._kept_bytes = self._file_bytes = FILE_HEAD_SIZE
         file.append([file_head(self._salt)])
         self._files.sync_directory(self._directory)
-        self._file_bytes = FILE_HEAD_SIZE
         self.n_bytes += FILE_HEAD_SIZE
         return file
 
@@ -482,6 +486,25 @@ class Log:
             self._file = None
             self._is_dirty = False
             self.number += 1
+
+    def _give_up_file(self) -> None:
+        """End the current file, less what nobody was told of, after it could not be written."""
+        file, self._file = self._file, None
+        if file is None:
+            return
+        path = self._directory / log_name(self.number)
+        if self._is_dirty and self._mode in ("interval", "off"):
+            self.is_suspect, self._suspect_number = True, self.number
+        self._is_dirty = False
+        self.number += 1
+        try:
+            file.close()
+            if self._kept_bytes > FILE_HEAD_SIZE:
+                self._files.truncate(path, self._kept_bytes)
+            else:
+                self._files.unlink(path)
+        except OSError as exc:
+            logger.warning("end of a log could not be cut off: path=%s error=%s", path, exc)
 
     # The committer thread
 

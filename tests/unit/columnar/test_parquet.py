@@ -440,28 +440,29 @@ class FullDisk(OsFiles):
         return file
 
 
-def test_a_failed_log_makes_the_store_read_only(tmp_path: Path) -> None:
+def test_a_full_disk_refuses_writes_and_takes_them_again_later(tmp_path: Path) -> None:
     files = FullDisk()
     store = ParquetStorage(tmp_path, files=files)
     store.append_batch(batch_of(("a", 1, {"v": 1})))
     files.is_full = True
-    with pytest.raises(StorageReadOnly, match="No space left on device"):
-        store.append_batch(batch_of(("a", 2, {"v": 2})))
-    files.is_full = False
     writes: list[Any] = [
+        lambda: store.append_batch(batch_of(("a", 2, {"v": 2}))),
         lambda: store.append_batch(batch_of(("new", 3, {"w": 3}))),
         lambda: store.delete(DeleteRequest("cpu")),
         lambda: store.drop_measurement("cpu"),
     ]
     for write in writes:
-        with pytest.raises(StorageReadOnly):
+        with pytest.raises(StorageReadOnly, match="No space left on device"):
             write()
-    assert values(store)[:1] == [1]
+    assert values(store) == [1]
     assert store.series_count() == 1
-    with pytest.raises(StorageReadOnly):
-        store.close()
+    files.is_full = False
+    store.append_batch(batch_of(("a", 4, {"v": 4})))
+    assert values(store) == [1, 4]
+    store.close()
     again = ParquetStorage(tmp_path)
-    assert values(again) == [1]
+    assert values(again) == [1, 4]
+    assert again.stats()["log_damaged"] == 0
     again.close()
 
 
