@@ -1,0 +1,132 @@
+"""Bytes on disk for one field value, side by side with influxd: `python -m tests.benchmarks.disk`.
+
+Both get the same bodies. Ours is flushed and compacted; influxd is waited for until its log is
+empty and its files stand still. What counts are blocks on disk, index and series files included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import tempfile
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.benchmarks.data import TSBS_FIELDS, bodies, telegraf, tsbs
+from tests.benchmarks.ingest import HEADERS, Load, post
+from tests.conformance.replay import Client
+from tests.gateway_process import running_gateway
+from tests.oracle import running_influxd
+from tinyflux.columnar.parquet import ParquetStorage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+CONNECTIONS = 2
+STILL_S = 8.0
+# influxd compacts what is cold; by default that is 4 hours after the last write.
+COLD = {
+    "INFLUXDB_DATA_CACHE_SNAPSHOT_WRITE_COLD_DURATION": "1s",
+    "INFLUXDB_DATA_COMPACT_FULL_WRITE_COLD_DURATION": "2s",
+}
+
+
+def few_floats(lines: Iterable[str]) -> Iterator[str]:
+    """Give TSBS lines with floats of 16 digits, of which there are a hundred different ones."""
+    return (_mapped(line, lambda value: value / 7 + 0.1) for line in lines)
+
+
+def many_floats(lines: Iterable[str]) -> Iterator[str]:
+    """Give TSBS lines with floats of 16 digits that never repeat: noise in the low bits."""
+    rng = random.Random(3)
+    return (_mapped(line, lambda value: value + rng.random()) for line in lines)
+
+
+def _mapped(line: str, change: Callable[[int], float]) -> str:
+    head, fields, time = line.rsplit(" ", 2)
+    values = [int(field.partition("=")[2][:-1]) for field in fields.split(",")]
+    pairs = zip(TSBS_FIELDS, values, strict=True)
+    return f"{head} {','.join([f'{name}={change(value)!r}' for name, value in pairs])} {time}"
+
+
+def main() -> None:
+    """Run the benchmark and print its table."""
+    parser = argparse.ArgumentParser(description="Bytes on disk side by side with influxd.")
+    parser.add_argument("--hosts", type=int, default=100, help="TSBS hosts; Telegraf has a fifth")
+    parser.add_argument("--hours", type=float, default=3)
+    parser.add_argument("--only", default="", help="the name of one set of data")
+    arguments = parser.parse_args()
+    hosts, hours = arguments.hosts, arguments.hours
+    sets = {
+        "tsbs": lambda: tsbs(hosts, hours),
+        "tsbs few floats": lambda: few_floats(tsbs(hosts, hours)),
+        "tsbs many floats": lambda: many_floats(tsbs(hosts, hours)),
+        "telegraf": lambda: telegraf(hosts // 5, hours),
+    }
+    os.environ.update(COLD)
+    print("| data | values | tinyflux B/value | influxd B/value | ratio |")  # noqa: T201
+    print("|---|---|---|---|---|")  # noqa: T201
+    for name, lines in sets.items():
+        if arguments.only in ("", name):
+            print(_row(name, lines()), flush=True)  # noqa: T201
+
+
+def _row(name: str, lines: Iterable[str]) -> str:
+    plain = bodies(lines)
+    load = Load(name, plain, sum(body.count(b"\n") + 1 for body in plain), HEADERS)
+    values = sum(_values(body) for body in plain)
+    with tempfile.TemporaryDirectory(prefix="tinyflux-disk-") as temporary:
+        ours, theirs = Path(temporary, "ours"), Path(temporary, "theirs")
+        ours.mkdir()
+        theirs.mkdir()
+        with running_gateway(ours) as (url, _):
+            _write(url, load)
+        with closing(ParquetStorage(ours / "data/bench/autogen", overwrite=True)) as store:
+            store.flush()
+            while store.compact():
+                pass
+        with running_influxd(theirs) as (url, _):
+            _write(url, load)
+            _wait_until_still(theirs)
+        sizes = [_disk_bytes(ours / "data") / values, _disk_bytes(theirs / "data") / values]
+    ratio = sizes[0] / sizes[1]
+    return f"| {name} | {values:,} | {sizes[0]:.3f} | {sizes[1]:.3f} | {ratio:.2f} |"
+
+
+def _values(body: bytes) -> int:
+    return sum(line.rsplit(b" ", 1)[0].count(b"=") - _tags(line) for line in body.split(b"\n"))
+
+
+def _tags(line: bytes) -> int:
+    return line.partition(b" ")[0].count(b"=")
+
+
+def _write(url: str, load: Load) -> None:
+    with Client(url) as client:
+        client.execute("CREATE DATABASE bench")
+    post(url, "bench", load, CONNECTIONS)
+
+
+def _wait_until_still(directory: Path) -> None:
+    """Wait until influxd's log is empty and its files have not changed for some seconds."""
+    before, since = -1, time.monotonic()
+    while time.monotonic() - since < STILL_S:
+        time.sleep(0.5)
+        size = _disk_bytes(directory / "data")
+        if size != before or _log_bytes(directory / "wal"):
+            before, since = size, time.monotonic()
+
+
+def _log_bytes(directory: Path) -> int:
+    return sum(path.stat().st_size for path in directory.rglob("*.wal"))
+
+
+def _disk_bytes(directory: Path) -> int:
+    return sum(path.stat().st_blocks * 512 for path in directory.rglob("*") if path.is_file())
+
+
+if __name__ == "__main__":
+    main()
