@@ -3,7 +3,8 @@
 One thread keeps the parser's caches and the engine's series index single-writer, so a long body
 never blocks the event loop. A request costs two changes of thread: in through a bounded queue, out
 through `done`, which is called once its points are durable. While one group commit runs, the thread
-goes on with the next bodies.
+goes on with the next bodies. A body of bad lines takes long to read: meanwhile the short ones that
+wait are served in between.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import logging
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -39,6 +41,9 @@ CONSISTENCY_LEVELS: Final = frozenset({"", "any", "one", "quorum", "all"})
 MAX_LINES_IN_ERROR: Final = (
     100  # influxd names every bad line; a body of a million would answer 100 MB
 )
+
+MAX_SHORT_BYTES: Final = 1 << 20  # of a body as sent that is served while a long one is read
+MAX_NESTED: Final = 4  # long bodies that are being read at once
 
 _log = logging.getLogger(__name__)
 
@@ -80,6 +85,8 @@ class Writer:
         self._metrics = metrics
         self._parser = Parser()
         self._queue: queue.SimpleQueue[tuple[Write, Done] | None] = queue.SimpleQueue()
+        self._later: deque[tuple[Write, Done] | None] = deque()  # too long to be served in between
+        self._n_nested = 0
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._thread.start()
 
@@ -89,14 +96,14 @@ class Writer:
         Raises:
             Overloaded: Too many writes wait.
         """
-        if self._queue.qsize() >= self._settings.max_queued_writes:
+        if self.waiting >= self._settings.max_queued_writes:
             raise Overloaded("request throttled, queue full")
         self._queue.put((write, done))
 
     @property
     def waiting(self) -> int:
         """How many writes wait for the thread."""
-        return self._queue.qsize()
+        return self._queue.qsize() + len(self._later)
 
     def close(self) -> None:
         """Finish what was submitted, then stop."""
@@ -104,13 +111,32 @@ class Writer:
         self._thread.join()
 
     def _run(self) -> None:
-        while (item := self._queue.get()) is not None:
-            write, done = item
-            try:
-                self._store(write, _Acknowledgement(done))
-            except Exception as exc:  # noqa: BLE001 - whatever it is, it is the answer to this request
-                done(exc)
-            del item, write, done  # not kept while waiting for the next
+        while (item := self._later.popleft() if self._later else self._queue.get()) is not None:
+            self._serve(*item)
+            del item  # not kept while waiting for the next
+
+    def _serve(self, write: Write, done: Done) -> None:
+        try:
+            self._store(write, _Acknowledgement(done))
+        except Exception as exc:  # noqa: BLE001 - whatever it is, it is the answer to this request
+            done(exc)
+
+    def _serve_short(self) -> None:
+        """Serve the short bodies that wait, in the middle of reading a long one."""
+        if self._n_nested >= MAX_NESTED:
+            return
+        self._n_nested += 1
+        try:
+            while True:
+                item = self._queue.get_nowait()
+                if item is None or len(item[0].body) > MAX_SHORT_BYTES:
+                    self._later.append(item)
+                else:
+                    self._serve(*item)
+        except queue.Empty:
+            return
+        finally:
+            self._n_nested -= 1
 
     def _store(self, write: Write, acknowledgement: _Acknowledgement) -> None:
         body = inflate(
@@ -146,7 +172,9 @@ class Writer:
         if write.read is not None:
             return write.read(self._parser, body, now_ns)
         try:
-            return self._parser.parse(body, precision=write.precision, now_ns=now_ns)
+            return self._parser.parse(
+                body, precision=write.precision, now_ns=now_ns, between=self._serve_short
+            )
         except ValueError as exc:  # an unknown precision
             raise BadRequest(str(exc)) from exc
 

@@ -8,10 +8,14 @@ lines of the forms that bulk reading has met before.
 When bulk reading refuses, nobody knows which line was to blame: the lines are halved and read
 again, at most MAX_RETRIES times a body, then one by one. So one bad line costs little, and
 thousands cost no more than twice.
+
+A body of nothing but bad lines is an attack on the others who write. Reading one by one lets them
+in between (`between`), and from MAX_ERRORS bad lines on, those without a field are only counted.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -31,7 +35,7 @@ from tinyflux.batch import BatchBuilder, FieldType, PointBatch
 from tinyflux.columnar.base import Rejection
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tinyflux.batch import FieldLayout, Int32s, Int64s
 
@@ -55,8 +59,12 @@ MAX_ERRORS: Final = 1000  # kept of one body; more are counted
 MAX_LINE_TEXT: Final = 1024  # bytes of a bad line that its error repeats
 MAX_RETRIES: Final = 64  # of bulk reading, for one body
 MAX_PIECE_BYTES: Final = 1 << 20  # read in bulk at once; larger is not faster
+LINES_BETWEEN: Final = 500  # read one by one (some 10 ms) before others are let in
 MIN_BULK: Final = 4  # lines to read in bulk
 MIN_BULK_BYTES: Final = 150  # one line of ten fields is read faster in bulk, of two fields not
+
+# Every good line has a field: a blank, and behind it an equals sign.
+_MAY_HAVE_FIELD = re.compile(rb"[^ ]* .*=", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +138,14 @@ class Parser:
         """Return whether the compiled reader is there and used."""
         return self._bulk.is_native
 
-    def parse(self, body: bytes, *, precision: str = "ns", now_ns: int) -> Parsed:
+    def parse(
+        self,
+        body: bytes,
+        *,
+        precision: str = "ns",
+        now_ns: int,
+        between: Callable[[], None] | None = None,
+    ) -> Parsed:
         """Return the points of a body.
 
         Args:
@@ -138,12 +153,14 @@ class Parser:
                 a line feed.
             precision: The unit of the timestamps.
             now_ns: The time of lines without timestamp, truncated to the precision.
+            between: Called now and then while lines are read one by one, which may take minutes;
+                it may use the parser.
 
         Raises:
             ValueError: An unknown precision.
         """
         unit = unit_ns(precision)
-        reading = _Reading(self._bulk, unit, now_ns // unit * unit)
+        reading = _Reading(self._bulk, unit, now_ns // unit * unit, between)
         reading.read(body.removeprefix(BOM))
         return reading.parsed()
 
@@ -160,15 +177,19 @@ class _Reading:
     builder, which becomes a part when a batch follows.
     """
 
-    def __init__(self, bulk: Bulk, unit: int, default_ns: int) -> None:
+    def __init__(
+        self, bulk: Bulk, unit: int, default_ns: int, between: Callable[[], None] | None
+    ) -> None:
         self._bulk = bulk
         self._unit = unit
         self._default_ns = default_ns
+        self._between = between
         self._parts: list[PointBatch] = []
         self._builder = BatchBuilder()
         self._n_built = 0
-        self._bad: list[tuple[bytes, str]] = []
-        self._refused: list[tuple[bool, str]] = []
+        self._bad: list[tuple[bytes, str]] = []  # at most MAX_ERRORS
+        self._n_bad = 0
+        self._refused: Counter[tuple[bool, str]] = Counter()
 
     def read(self, body: bytes) -> None:
         """Read a body, the lines that are known with the compiled reader if there is one."""
@@ -217,8 +238,7 @@ class _Reading:
                 pending += [some[middle:], some[:middle]]
             else:
                 retries -= is_bulk
-                for line in some:
-                    self._read_exactly(line)
+                self._read_one_by_one(some)
 
     def _in_bulk(self, text: bytes) -> PointBatch | None:
         try:
@@ -226,13 +246,27 @@ class _Reading:
         except Odd:
             return None
 
+    def _read_one_by_one(self, lines: list[bytes]) -> None:
+        for start in range(0, len(lines), LINES_BETWEEN):
+            some = lines[start : start + LINES_BETWEEN]
+            if self._n_bad >= MAX_ERRORS:  # the texts of further errors are not kept
+                n_lines = len(some)
+                some = [line for line in some if _MAY_HAVE_FIELD.match(line)]
+                self._n_bad += n_lines - len(some)
+            for line in some:
+                self._read_exactly(line)
+            if self._between is not None and start:
+                self._between()
+
     def _read_exactly(self, line: bytes) -> None:
         try:
             point = read_line(line, self._unit)
         except LineRefusedError as refused:
-            self._bad.append((line[:MAX_LINE_TEXT], str(refused)))
+            self._n_bad += 1
+            if len(self._bad) < MAX_ERRORS:
+                self._bad.append((line[:MAX_LINE_TEXT], str(refused)))
         except PointRefusedError as refused:
-            self._refused.append((refused.is_tag, str(refused)))
+            self._refused[refused.is_tag, str(refused)] += 1
         else:
             time_ns = self._default_ns if point.time_ns is None else point.time_ns
             self._builder.add(point.key, time_ns, point.fields.items())
@@ -250,17 +284,16 @@ class _Reading:
     def parsed(self) -> Parsed:
         """Return everything read."""
         self._take(BatchBuilder().build())
-        errors = [
-            LineError(line.decode(errors="replace"), reason)
-            for line, reason in self._bad[:MAX_ERRORS]
-        ]
+        errors = [LineError(line.decode(errors="replace"), reason) for line, reason in self._bad]
         # influxd looks at the tags of all points before it looks at their fields.
-        self._refused.sort(key=lambda refused: not refused[0])
-        rejected = Counter(reason for _, reason in self._refused)
+        refused = sorted(self._refused.items(), key=lambda found: not found[0][0])
+        rejected: Counter[str] = Counter()
+        for (_, reason), points in refused:
+            rejected[reason] += points
         return Parsed(
             concatenated(self._parts),
             errors,
-            len(self._bad),
+            self._n_bad,
             tuple(Rejection(points, reason) for reason, points in rejected.items()),
         )
 

@@ -364,3 +364,15 @@ def test_batch_does_not_view_the_body() -> None:
         while isinstance(base.base, np.ndarray):
             base = base.base
         assert not isinstance(base.base, bytes)
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_body_of_bad_lines_counts_all_keeps_some_and_loses_no_good_one(*, native: bool) -> None:
+    calls: list[int] = []
+    body = b"x\n" * 5000 + b"m v=1 1\n" + b"no field\n" * 3000 + b"m v=2 2\n" + b"x v=1z\n" * 2000
+    parsed = Parser(native=native).parse(body, now_ns=0, between=lambda: calls.append(1))
+    assert parsed.batch.times.tolist() == [1, 2]
+    assert parsed.bad_lines == 10_000
+    assert len(parsed.errors) == 1000
+    assert {str(error) for error in parsed.errors} == {"unable to parse 'x': missing fields"}
+    assert calls

@@ -172,3 +172,22 @@ def test_write_beyond_the_queue_is_refused_and_the_queued_ones_are_stored(
         assert all_heard.acquire(timeout=PATIENCE_S)
     writer.close()
     assert heard == [None, None, None]
+
+
+def test_short_body_is_served_while_a_long_one_of_bad_lines_is_read(writer: Writer) -> None:
+    finished: list[str] = []
+    all_done = threading.Event()
+
+    def done(name: str) -> Callable[[Exception | None], None]:
+        def note(_: Exception | None) -> None:
+            finished.append(name)
+            if len(finished) == 3:
+                all_done.set()
+
+        return note
+
+    writer.submit(Write(b"cpu,a=b v=1z\n" * 20_000, "t"), done("long"))
+    writer.submit(Write(b"m v=1 1\n" * 150_000, "t"), done("large"))
+    writer.submit(Write(b"m v=1 1\n", "t"), done("short"))
+    assert all_done.wait(PATIENCE_S)
+    assert finished.index("short") < finished.index("long") < finished.index("large")
