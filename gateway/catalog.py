@@ -44,6 +44,7 @@ from gateway.policies import (
     directory_name,
     new_policy,
 )
+from tinyflux.columnar.memory import Memory, default_bytes
 from tinyflux.columnar.parquet import ParquetStorage
 from tinyflux.errors import CorruptionError, StorageClosed, StorageError, StorageLocked
 
@@ -92,6 +93,7 @@ class Catalog:
         """
         self._directory = directory
         self._settings = settings
+        self._memory = Memory.of(settings.memory_bytes or default_bytes())
         self._lock = threading.RLock()  # held by every change, and while a store is opened
         self._stores: dict[_StoreKey, ColumnarStorage] = {}
         self._contents = _Contents()
@@ -317,9 +319,9 @@ class Catalog:
             path,
             overwrite=True,  # InfluxDB's rule: points of equal series and time are one
             sync=cast("SyncMode", settings.sync),  # Settings checked the word
-            flush_bytes=settings.memtable_bytes,
+            flush_bytes=min(settings.memtable_bytes, self._memory.points_bytes // 2),
             shard_duration_ns=policy.shard_duration_ns,
-            chunk_cache_bytes=settings.cache_bytes,
+            memory=self._memory,
         )
 
     def _put(self, database: Database) -> None:

@@ -66,8 +66,11 @@ class Settings:
         "Bytes of points each store holds in memory before it writes a segment.",
         minimum=1,
     )
-    cache_bytes: int = _setting(
-        128 << 20, "Bytes of what it read from segments each store keeps in memory."
+    memory_bytes: int = _setting(
+        0,
+        "About how much memory the process is to take, by which the points in memory and what was "
+        "read from segments are bounded for all stores together; 0 is a quarter of the machine's, "
+        "at most 1 GB.",
     )
     retention_interval_s: float = _setting(
         1800.0, "Seconds between two looks for expired shards; 0 never looks."
