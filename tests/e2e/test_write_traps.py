@@ -1,0 +1,199 @@
+"""What writers do that a server may stumble over, each once, over a real socket.
+
+Telegraf has tests/e2e/test_telegraf.py, installed clients tests/e2e/test_client_libraries.py.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.e2e.conftest import Server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.e2e
+
+WRITES = ("/write?db=t", "/api/v2/write?bucket=t", "/api/v3/write_lp?db=t")
+
+
+@pytest.fixture(scope="module")
+def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    directory = tmp_path_factory.mktemp("server")
+    started = Server(directory / "data", directory / "server.log")
+    yield started
+    assert started.stop() == 0
+
+
+@pytest.fixture
+def server(process: Server) -> Server:
+    """A server that has the empty database `t`; the process is shared."""
+    process.query("DROP DATABASE t; CREATE DATABASE t")
+    return process
+
+
+def exchange(server: Server, request: bytes) -> tuple[int, bytes]:
+    """Send bytes, read until the server closes; return the status and all that came."""
+    with socket.create_connection(server.address, timeout=30) as connection:
+        connection.sendall(request)
+        answer = b""
+        while piece := connection.recv(65536):
+            answer += piece
+    return int(answer.split()[1]), answer
+
+
+def values(server: Server, text: str) -> object:
+    [result] = server.query(text, db="t", epoch="ns")
+    return result["series"][0]["values"]  # type: ignore[index]  # JSON
+
+
+def test_gzip_is_not_believed_of_a_query_without_a_body(server: Server) -> None:
+    for request in (
+        b"GET /query?q=SHOW+DATABASES HTTP/1.1\r\n",
+        b"POST /query?q=SHOW+DATABASES HTTP/1.1\r\nContent-Length: 0\r\n",
+        b"POST /write?db=t HTTP/1.1\r\nContent-Length: 0\r\n",
+    ):
+        head = b"Host: x\r\nContent-Encoding: gzip\r\nConnection: close\r\n\r\n"
+        assert exchange(server, request + head)[0] in {200, 204}
+
+
+@pytest.mark.parametrize("path", WRITES)
+@pytest.mark.parametrize("body", [b"", b"\n", b"\n\n# nothing\n"])
+def test_empty_write_is_no_error(server: Server, path: str, body: bytes) -> None:
+    assert server.client.post(path, content=body).status_code == 204
+
+
+@pytest.mark.parametrize("path", ["/ping", "/query?q=SHOW+DATABASES", *WRITES])
+def test_credentials_are_ignored_while_authentication_is_off(server: Server, path: str) -> None:
+    joint = "&" if "?" in path else "?"
+    method = "POST" if "write" in path else "GET"
+    for header in (
+        "",
+        "Basic cm9vdDpyb290",
+        "Token",
+        "Token x",
+        "Bearer y",
+        "Basic ?",
+        "Nonsense",
+    ):
+        headers = {"authorization": header} if header else {}
+        url = path if header else f"{path}{joint}u=root&p=root"
+        answer = server.client.request(method, url, headers=headers)
+        assert answer.status_code in {200, 204}
+
+
+def test_content_type_says_nothing_about_a_write(server: Server) -> None:
+    for number, content_type in enumerate(
+        ("application/x-www-form-urlencoded", "multipart/form-data", "application/json", "", "x")
+    ):
+        for path in WRITES:
+            headers = {"content-type": content_type}
+            line = f"m,a=b&c,n={number} v=1 {number}\n"
+            assert server.client.post(path, content=line, headers=headers).status_code == 204
+    assert values(server, "SHOW TAG VALUES FROM m WITH KEY = a") == [["a", "b&c"]]
+
+
+@pytest.mark.parametrize(
+    ("path", "good", "bad"),
+    [
+        (WRITES[0], ("n", "ns", "u", "us", "ms", "s", "m", "h"), ("x", "nanosecond", "d")),
+        (WRITES[1], ("ns", "us", "ms", "s"), ("n", "u", "m", "h", "auto")),
+        (WRITES[2], ("auto", "nanosecond", "second", "ns", "us", "ms", "s"), ("m", "h", "minute")),
+    ],
+    ids=["v1", "v2", "v3"],
+)
+def test_each_version_has_its_own_words_for_precision(
+    server: Server, path: str, good: tuple[str, ...], bad: tuple[str, ...]
+) -> None:
+    for word in good:
+        answer = server.client.post(f"{path}&precision={word}", content=b"m v=1 1\n")
+        assert answer.status_code == 204, word
+    for word in bad:
+        answer = server.client.post(f"{path}&precision={word}", content=b"m v=1 1\n")
+        assert answer.status_code == 400, word
+        assert word in answer.json()["error"]
+
+
+@pytest.mark.parametrize("path", [*WRITES, "/api/v1/prom/write?db=t"])
+def test_every_refusal_of_a_write_is_compact_json(server: Server, path: str) -> None:
+    pathname = path.partition("?")[0]
+    answers = [
+        server.client.post(pathname, content=b"m v=1\n"),
+        server.client.post(path, content=b"bad\n"),
+        server.client.post(path, content=b"m v=1\n", headers={"content-encoding": "gzip"}),
+        server.client.get(path),
+        server.client.put(path),
+        server.client.post(f"{pathname}/?db=t", content=b"m v=1\n"),
+        server.client.post(path, content=b"m v=1 1\n" * 4_000_000),
+    ]
+    assert [answer.status_code for answer in answers] == [400, 400, 400, 405, 405, 404, 413]
+    for answer in answers:
+        assert answer.headers["content-type"] == "application/json"
+        assert answer.text.startswith('{"error":"')
+        assert answer.json()["error"]
+        assert answer.headers["x-influxdb-version"] == "1.12.4"
+
+
+@pytest.mark.parametrize(
+    ("request_line", "line"),
+    [
+        pytest.param(
+            b"POST /api/v2/write?precision=s&org=icinga2&bucket=t HTTP/1.0",
+            b'ping4,hostname=h,note=a\\ b rta=0.5,text="a\\ b" 1700000000\n',
+            id="icinga2 for version 2",
+        ),
+        pytest.param(
+            b"POST /api/v2/write?org=proxmox&bucket=t HTTP/1.1",
+            b'system,object=nodes,host=x version="8.1",cpus=8,uptime=9 1700000000000000000\n',
+            id="Proxmox",
+        ),
+        pytest.param(
+            b"POST /write?db=t&u=esp&p=secret HTTP/1.1", b"room t=21.5,h=48\n", id="ESP8266"
+        ),
+        pytest.param(
+            b"POST /write?consistency=all&db=t&precision=ns&rp= HTTP/1.1",
+            b" m,host=a v=1 1",
+            id="influx shell",
+        ),
+        pytest.param(
+            b"POST /write?db=t&rp=autogen&precision=n&consistency=one HTTP/1.1",
+            b"m,host=a v=1i 1\r\nm,host=a v=2i 2\r\n",
+            id="lines end as on Windows",
+        ),
+    ],
+)
+def test_device_that_sends_bytes_of_its_own_is_told_204(
+    server: Server, request_line: bytes, line: bytes
+) -> None:
+    head = (
+        b"\r\nHost: x\r\nConnection: close\r\nAuthorization: Token t\r\nContent-Length: %d\r\n\r\n"
+    )
+    status, answer = exchange(server, request_line + head % len(line) + line)
+    assert status == 204, answer
+    assert b"Content-Length: 0" not in answer or answer.endswith(b"\r\n\r\n")
+    assert values(server, "SHOW MEASUREMENTS")
+
+
+def test_database_is_created_by_get_as_rubys_client_does(server: Server) -> None:
+    parameters = {"q": "CREATE DATABASE by_get", "u": "root", "p": "root"}
+    answer = server.client.get("/query", params=parameters)
+    assert answer.status_code == 200
+    assert "error" not in answer.json()["results"][0]
+    assert server.client.post("/write?db=by_get", content=b"m v=1\n").status_code == 204
+
+
+def test_unknown_database_is_404_with_the_words_that_writers_look_for(server: Server) -> None:
+    answer = server.client.post("/write?db=nowhere", content=b"m v=1\n")
+    assert (answer.status_code, answer.text) == (
+        404,
+        '{"error":"database not found: \\"nowhere\\""}\n',
+    )
+    assert server.client.post("/api/v2/write?bucket=v2", content=b"m v=1\n").status_code == 204
+    assert server.client.post("/api/v3/write_lp?db=v3", content=b"m v=1\n").status_code == 204
+    [result] = server.query("SHOW DATABASES")
+    names = {row[0] for row in result["series"][0]["values"]}  # type: ignore[index]  # JSON
+    assert {"v2", "v3"} <= names
+    assert "nowhere" not in names
