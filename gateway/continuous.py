@@ -7,7 +7,8 @@
 Invariants
 - A run counts once its points are stored; a run that failed is tried again with the next ones. So
   a lost continuous.json costs work, never a wrong point: the same windows give the same points.
-- A query that fails stops no other. After MAX_ATTEMPTS its range is left out, and logged.
+- A query that fails stops no other. It is tried again with a shorter range each time; after
+  MAX_ATTEMPTS the range is left out, and logged.
 - RESAMPLE LATE: points older than what was covered are noted as they are stored, and the next run
   starts with them. What came while the server was down is not known, so the first run then looks
   back as far as LATE says.
@@ -173,11 +174,14 @@ class ContinuousQueries:
         interval_s = self._settings.continuous_interval_s
         loop = asyncio.get_running_loop()
         while interval_s:
-            due = self.due()
-            for key in due:
-                await loop.run_in_executor(threads, self.run_one, key)
-            if due:
-                await loop.run_in_executor(threads, self.save)
+            try:
+                due = self.due()
+                for key in due:
+                    await loop.run_in_executor(threads, self.run_one, key)
+                if due:
+                    await loop.run_in_executor(threads, self.save)
+            except Exception:  # noqa: BLE001 - a defect of ours: the next look may go well
+                _log.exception("continuous queries failed")
             await asyncio.sleep(interval_s)
 
     def due(self) -> list[tuple[str, str]]:
@@ -202,7 +206,7 @@ class ContinuousQueries:
             query.covered_ns = max(query.covered_ns, wanted_ns)
         if late_ns is not None:
             start_ns = min(start_ns, schedule.late_start(late_ns, due_ns))
-        end_ns = schedule.end_of_piece(start_ns, wanted_ns)
+        end_ns = schedule.end_of_piece(start_ns, wanted_ns, query.attempts)
         last_run_ns = schedule.last_run(now_ns if end_ns == wanted_ns else end_ns)
         if end_ns <= start_ns or self._run(query, query.select, start_ns, end_ns, now_ns):
             query.last_run_ns, query.attempts, query.error = last_run_ns, 0, ""
@@ -233,7 +237,7 @@ class ContinuousQueries:
 
     def save(self) -> None:
         """Write the last runs to continuous.json; a failure is logged, it costs work only."""
-        if self._file is None:
+        if self._file is None or self._known is None:  # never looked: what is there still holds
             return
         runs = [
             (query.database, query.name, query.text, query.last_run_ns)

@@ -24,7 +24,7 @@ from tinyflux.windows import Windows, ZonedWindows
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MAX_WINDOWS: Final = 10_000  # of one run, beyond what the query itself asks for: a week of minutes
+MAX_WINDOWS: Final = 2048  # of one run, beyond what the query itself asks for: a day of minutes
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,17 +88,21 @@ class Schedule:
         """Return where a run starts that takes in a late point, as far back as LATE allows."""
         return _start(self.windows, max(late_ns, due_ns - self.late_ns))
 
-    @property
-    def longest_ns(self) -> int:
-        """The longest range of one run: all that is asked for, a run further, and some windows."""
-        own = self.look_back_ns + self.late_ns + self.runs.every_ns
-        return own + MAX_WINDOWS * self.windows.every_ns
+    def longest_ns(self, attempts: int = 0) -> int:
+        """Return the longest range of one run: all that is asked for, and so many windows more.
 
-    def end_of_piece(self, start_ns: int, end_ns: int) -> int:
+        Args:
+            attempts: How often it was tried; each time it is tried with less.
+        """
+        own = self.look_back_ns + self.late_ns + self.runs.every_ns
+        return own + max(MAX_WINDOWS >> attempts, 1) * self.windows.every_ns
+
+    def end_of_piece(self, start_ns: int, end_ns: int, attempts: int = 0) -> int:
         """Return where a run has to end that starts here and wants to go there."""
-        if end_ns - start_ns <= self.longest_ns:
+        longest_ns = self.longest_ns(attempts)
+        if end_ns - start_ns <= longest_ns:
             return end_ns
-        return _start(self.windows, start_ns + self.longest_ns)
+        return _start(self.windows, start_ns + longest_ns)
 
     def pieces(self, start_ns: int, end_ns: int) -> Iterator[tuple[int, int]]:
         """Yield the ranges of the runs that cover every window a range of time touches."""

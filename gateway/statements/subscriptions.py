@@ -54,16 +54,21 @@ def drop_subscription(statement: ast.DropSubscription, session: Session) -> list
 
 
 def show_subscriptions(_: ast.ShowSubscriptions, session: Session) -> list[Series]:
-    """List the subscriptions of each database that has some."""
+    """List the subscriptions of each database that has some, by retention policy."""
     columns = ["retention_policy", "name", "mode", "destinations"]
     return [
         table(
             columns,
-            [(s.retention_policy, s.name, s.mode, list(s.destinations)) for s in found],
+            [
+                (s.retention_policy, s.name, s.mode, list(s.destinations))
+                for policy in database.policies
+                for s in database.subscriptions
+                if s.retention_policy == policy.name
+            ],
             name,
         )
         for name, database in session.catalog.databases.items()
-        if (found := database.subscriptions)
+        if database.subscriptions
     ]
 
 

@@ -11,10 +11,14 @@ import pytest
 from gateway.catalog import Catalog
 from gateway.config import Settings
 from gateway.continuous import MAX_ATTEMPTS, ContinuousQueries
+from gateway.errors import Forbidden, InfluxError
 from gateway.metrics import Metrics
+from gateway.rights import authorize
 from gateway.running import RunningQueries
+from gateway.schedule import MAX_WINDOWS
 from gateway.session import Session
 from gateway.statements.run import execute
+from gateway.users import Access, User
 from grammar.parser import parse
 from tinyflux.batch import BatchBuilder, series_key
 
@@ -144,6 +148,51 @@ def test_restart_misses_nothing(server: Server, create: Callable[..., None]) -> 
     server.write(*((BASE + i * MINUTE, float(i)) for i in range(3)))
     server.look(BASE + 3 * MINUTE)
     assert server.out() == [[BASE + i * MINUTE, float(i)] for i in range(3)]
+
+
+def test_server_that_stops_before_its_first_look_forgets_nothing(
+    server: Server, create: Callable[..., None]
+) -> None:
+    create()
+    server.restart()
+    server.restart()
+    server.write((BASE, 1.0))
+    server.look(BASE + 5 * MINUTE)
+    assert server.out() == [[BASE, 1.0]]
+
+
+def test_long_stop_is_made_up_piece_by_piece_each_remembered(
+    server: Server, create: Callable[..., None]
+) -> None:
+    create()
+    now_ns = BASE + 3 * MAX_WINDOWS * MINUTE
+    times = [BASE, now_ns - MINUTE]
+    server.write(*((time_ns, 1.0) for time_ns in times))
+    assert server.look(now_ns) == 1
+    assert server.out() == [[BASE, 1.0]]
+    server.restart()
+    n_looks = 1
+    while server.look(now_ns):
+        n_looks += 1
+    assert n_looks == 3
+    assert server.out() == [[time_ns, 1.0] for time_ns in times]
+
+
+def test_range_that_is_too_much_is_tried_again_with_less(
+    server: Server, create: Callable[..., None]
+) -> None:
+    create()
+    tight = Settings(max_select_buckets=100)
+    server.queries = ContinuousQueries(
+        server.catalog, tight, server.metrics, RunningQueries(), None, lambda: server.now_ns
+    )
+    server.look(BASE)
+    end_ns = BASE + 300 * MINUTE
+    server.write(*((BASE + i * MINUTE, 1.0) for i in range(300)))
+    for second in range(600):
+        server.look(end_ns + second * S)
+    assert len(server.out()) >= 300
+    assert server.count("failures") > 0
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b'{"last_runs": [1]}', b"\x00\x00"])
@@ -366,6 +415,53 @@ def test_run_by_hand_of_years_of_minutes_is_done_in_pieces(
     server.write((BASE - 900 * 24 * HOUR, 1.0), (BASE - MINUTE, 2.0))
     text = f"RUN CONTINUOUS QUERY c ON t FROM {BASE - 1000 * 24 * HOUR} TO now()"
     assert server.execute(text) == [[0, 2]]
+
+
+@pytest.mark.parametrize(
+    ("grants", "error"),
+    [
+        ({"t": Access.WRITE}, "requires READ on t"),
+        ({"t": Access.READ}, "requires WRITE on t"),
+        ({"t": Access.ALL}, "requires WRITE on u"),
+        ({"t": Access.ALL, "u": Access.WRITE}, ""),
+    ],
+)
+def test_run_by_hand_needs_the_rights_of_its_select(
+    server: Server, grants: dict[str, Access], error: str
+) -> None:
+    server.catalog.create_database("u")
+    server.execute(
+        "CREATE CONTINUOUS QUERY c ON t BEGIN SELECT mean(v) INTO u.autogen.out FROM m "
+        "GROUP BY time(1m) END"
+    )
+    user = User("anna", "", grants=grants)
+    session = Session(server.catalog, Settings(), BASE, "t", user=user)
+    statements = parse("RUN CONTINUOUS QUERY c ON t FROM 0 TO 1")
+    refusal = ""
+    try:
+        authorize(statements, user, "t")
+        execute(statements[0], session)
+    except Forbidden as exc:
+        refusal = exc.text
+    assert refusal.endswith(error)
+    assert bool(refusal) == bool(error)
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("RUN CONTINUOUS QUERY x ON t FROM 0 TO 1", "continuous query not found: x"),
+        ("RUN CONTINUOUS QUERY c ON x FROM 0 TO 1", "database not found: x"),
+        ("RUN CONTINUOUS QUERY c ON t FROM 'x' TO 1", "invalid operation: time and "),
+    ],
+)
+def test_run_by_hand_that_cannot_be_is_refused(
+    server: Server, create: Callable[..., None], text: str, error: str
+) -> None:
+    create()
+    with pytest.raises(InfluxError) as caught:
+        server.execute(text)
+    assert caught.value.text.startswith(error)
 
 
 def test_query_may_keep_the_names_of_the_fields(server: Server) -> None:

@@ -93,22 +93,25 @@ def test_pieces_cover_every_window_that_a_range_touches() -> None:
 
 def test_pieces_follow_one_another_and_none_is_too_long() -> None:
     made = schedule(resample="RESAMPLE FOR 1h LATE 1d")
-    stop = BASE + 5 * MAX_WINDOWS * MINUTE
+    stop = BASE + 20 * MAX_WINDOWS * MINUTE
     pieces = list(made.pieces(BASE, stop))
     assert len(pieces) > 3
     assert [start for start, _ in pieces[1:]] == [end for _, end in pieces[:-1]]
     assert (pieces[0][0], pieces[-1][1]) == (BASE, stop)
-    assert max(end - start for start, end in pieces) <= made.longest_ns
+    assert max(end - start for start, end in pieces) <= made.longest_ns()
 
 
-@pytest.mark.parametrize("resample", ["", "RESAMPLE EVERY 7m", "RESAMPLE EVERY 10s FOR 3h LATE 2d"])
-def test_run_that_had_to_stop_early_is_followed_by_one_without_a_gap(resample: str) -> None:
+@pytest.mark.parametrize("attempts", [0, 3, 9])
+@pytest.mark.parametrize("resample", ["", "RESAMPLE EVERY 7m", "RESAMPLE EVERY 10s FOR 3h LATE 2h"])
+def test_run_that_had_to_stop_early_is_followed_by_one_without_a_gap(
+    resample: str, attempts: int
+) -> None:
     made = schedule(resample=resample)
-    now_ns = BASE + 4 * MAX_WINDOWS * MINUTE
+    now_ns = BASE + 12 * made.longest_ns(attempts)
     last_ns = made.last_run(BASE)
     start, wanted = made.span(made.next_run(last_ns), now_ns)
     n_runs = 0
-    while (end := made.end_of_piece(start, wanted)) < wanted:
+    while (end := made.end_of_piece(start, wanted, attempts)) < wanted:
         resumed = made.last_run(end)
         assert resumed > last_ns
         last_ns, before = resumed, end
