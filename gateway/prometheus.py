@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from gateway.config import Settings
     from gateway.lineprotocol.parser import Parser
+    from gateway.writer import Between
 
 NAME_LABEL: Final = "__name__"
 NAMELESS: Final = "prom_metric_not_specified"  # influxdb 1.x prometheus: measurementName
@@ -83,7 +84,7 @@ class RemoteWrite:
             read=self.read,
         )
 
-    def read(self, _: Parser, body: bytes, __: int) -> Parsed:
+    def read(self, _: Parser, body: bytes, __: int, ___: Between) -> Parsed:
         """Return the points of a body.
 
         Raises:

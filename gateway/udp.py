@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from gateway.config import Settings
     from gateway.lineprotocol.parser import Parser
     from gateway.metrics import Metrics
-    from gateway.writer import Writer
+    from gateway.writer import Between, Writer
 
 # What the kernel keeps while the event loop is busy; it may give less.
 KERNEL_BUFFER_BYTES: Final = 8 << 20
@@ -67,9 +67,9 @@ class Datagrams:
     precision: str
     metrics: Metrics
 
-    def __call__(self, parser: Parser, _: bytes, __: int) -> Parsed:
+    def __call__(self, parser: Parser, _: bytes, __: int, between: Between) -> Parsed:
         """Return the points of all datagrams."""
-        parts = self._read(parser, self.datagrams)
+        parts = self._read(parser, self.datagrams, between)
         bad_lines = sum(part.bad_lines for part in parts)
         self.metrics.count(udp_bad_lines=bad_lines)
         return Parsed(
@@ -79,17 +79,20 @@ class Datagrams:
             tuple(rejection for part in parts for rejection in part.rejected),
         )
 
-    def _read(self, parser: Parser, datagrams: Sequence[Datagram]) -> list[Parsed]:
+    def _read(
+        self, parser: Parser, datagrams: Sequence[Datagram], between: Between
+    ) -> list[Parsed]:
         """Read datagrams as one body if that tells the same, else in halves."""
         if len(datagrams) == 1:
             [only] = datagrams
+            between()
             return [parser.parse(only.data, precision=self.precision, now_ns=only.time_ns)]
         together = self._together(parser, datagrams)
         if together is not None:
             return [together]
         middle = len(datagrams) // 2
         first, second = datagrams[:middle], datagrams[middle:]
-        return [*self._read(parser, first), *self._read(parser, second)]
+        return [*self._read(parser, first, between), *self._read(parser, second, between)]
 
     def _together(self, parser: Parser, datagrams: Sequence[Datagram]) -> Parsed | None:
         """Read datagrams as one body; None unless every line of theirs is a point by itself.

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from gateway.lineprotocol.parser import LineError, Parsed, Parser
+    from gateway.writer import Between
     from tinyflux.batch import Int64s
 
 PRECISIONS: Final = {
@@ -93,10 +94,10 @@ class _Reading:
 
     precision: str
 
-    def __call__(self, parser: Parser, body: bytes, now_ns: int) -> Parsed:
+    def __call__(self, parser: Parser, body: bytes, now_ns: int, between: Between) -> Parsed:
         is_guessed = self.precision == "auto"
         precision = "ns" if is_guessed else self.precision
-        parsed = parser.parse(body, precision=precision, now_ns=now_ns)
+        parsed = parser.parse(body, precision=precision, now_ns=now_ns, between=between)
         if is_guessed and len(parsed.batch):
             times = in_guessed_units(parsed.batch.times)
             parsed = replace(parsed, batch=replace(parsed.batch, times=times))
@@ -124,9 +125,11 @@ def numbered(body: bytes, errors: Sequence[LineError]) -> Iterator[LineError]:
     Costs a walk over the lines up to the last bad one.
     """
     at, number = 0, 1
+    is_plain = b'"' not in body and b"\\" not in body  # every line feed ends a line
     for error in errors:
         while at < len(body):
-            end = line_end(body, at)
+            end = body.find(b"\n", at) if is_plain else line_end(body, at)
+            end = len(body) if end < 0 else end
             line = body[at:end]
             own, at, number = number, end + 1, number + 1 + line.count(b"\n")
             if _text(line) == error.line:

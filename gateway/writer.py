@@ -34,8 +34,10 @@ if TYPE_CHECKING:
     from tinyflux.columnar.base import ColumnarStorage, Rejection
 
 Done: TypeAlias = Callable[[Exception | None], None]
-Read: TypeAlias = Callable[[Parser, bytes, int], Parsed]
-"""Reads an inflated body in the writer thread: the parser, the body, the time of now in ns."""
+Between: TypeAlias = Callable[[], None]
+Read: TypeAlias = Callable[[Parser, bytes, int, Between], Parsed]
+"""Reads an inflated body in the writer thread: gets the parser, the body, the time of now in ns,
+and what to call now and then when it takes long."""
 
 CONSISTENCY_LEVELS: Final = frozenset({"", "any", "one", "quorum", "all"})
 MAX_LINES_IN_ERROR: Final = (
@@ -170,7 +172,7 @@ class Writer:
 
     def _read(self, write: Write, body: bytes, now_ns: int) -> Parsed:
         if write.read is not None:
-            return write.read(self._parser, body, now_ns)
+            return write.read(self._parser, body, now_ns, self._serve_short)
         try:
             return self._parser.parse(
                 body, precision=write.precision, now_ns=now_ns, between=self._serve_short

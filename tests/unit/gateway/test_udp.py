@@ -34,7 +34,7 @@ def read(*datagrams: bytes, precision: str = "ns") -> tuple[Parsed, float]:
     """Return what datagrams hold that came at 1 s, 2 s ..., and the bad lines counted."""
     metrics = Metrics()
     came = [Datagram(data, number * SECOND_NS) for number, data in enumerate(datagrams, 1)]
-    parsed = Datagrams(came, precision, metrics)(Parser(), b"", 0)
+    parsed = Datagrams(came, precision, metrics)(Parser(), b"", 0, lambda: None)
     return parsed, metrics.values()["tinyflux_udp_bad_lines_total"]
 
 
