@@ -158,6 +158,11 @@ class Settings:
     max_select_buckets: int = _setting(
         10_000_000, "Windows (groups times windows) that one SELECT may answer; 0 is no limit."
     )
+    max_query_bytes: int = _setting(
+        1 << 30,
+        "Estimated bytes of the rows of one SELECT; more are refused before they are made. 0 is "
+        "no limit.",
+    )
     max_row_limit: int = _setting(
         0, "Rows of an unchunked answer before it is cut and marked partial; 0 is no limit."
     )

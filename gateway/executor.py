@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gateway.answers import Answer
+from gateway.budget import check_rows
 from gateway.conditions import compile_condition
 from gateway.errors import StatementError
 from gateway.functions.rows import choose
@@ -73,6 +74,10 @@ def run_answers(select: ast.Select, session: Session) -> list[tuple[Answer, list
         return _Run(session, Snapshots(session)).run(select, None)
     except (QueryError, LimitExceeded) as exc:
         raise StatementError(str(exc)) from exc
+    except MemoryError as exc:
+        raise StatementError(
+            "out of memory: ask for a shorter time range, fewer fields or wider windows"
+        ) from exc
 
 
 @dataclass(slots=True)
@@ -127,7 +132,11 @@ class _Run:
             rows = _from_grid(read_grid(made, table, scan, self.session))
         else:
             rows = self._read_points(made, table, scan)
-        return None if rows is None else _answer(made, table.name, rows)
+        self.session.interrupt.check()
+        if rows is None:
+            return None
+        check_rows(len(rows.axis), len(made.columns), self.session.settings.max_query_bytes)
+        return _answer(made, table.name, rows)
 
     def _read_points(self, made: Plan, table: Table, scan: ScanRequest) -> _Rows | None:
         points = read_points(made, table, scan, self.session)

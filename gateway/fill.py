@@ -58,7 +58,8 @@ def _converted(number: float, kind: FieldType) -> np.generic | str:
     """Return the fill number as influxd converts it to the type of the column."""
     match kind:
         case FieldType.INTEGER:
-            return np.int64(int(number))
+            fits = -(2.0**63) <= number < 2.0**63  # else what Go's conversion gives on amd64
+            return np.int64(int(number) if fits else -(2**63))
         case FieldType.STRING:
             return ""
         case FieldType.BOOLEAN:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from gateway.budget import check_rows
 from gateway.errors import StatementError
 from gateway.fill import fill
 from gateway.functions.types import CASTS
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from gateway.sources import Table
     from tinyflux.columnar.base import FieldColumn, Frame, ScanRequest, SeriesSet
 from tinyflux.columnar.scan import concat
+
+_MOST_NEEDED: Final = 100_000  # rows of a group: above that a scan of everything is not slower
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,15 +67,39 @@ def references(made: Plan) -> list[ast.VarRef]:
 def read_points(made: Plan, table: Table, scan: ScanRequest, session: Session) -> Points | None:
     """Return the points that a plan reads of a table; None when there are none.
 
+    Under a LIMIT, points behind it may be missing.
+
     Raises:
-        StatementError: More points than `max_select_points`.
+        StatementError: More points than `max_select_points`, or than memory is given for.
     """
+    if n_rows := _needed(made, table):
+        limit = -n_rows if made.shape.select.descending else n_rows
+        points, is_enough = _read(made, table, replace(scan, limit=limit), session)
+        if is_enough:
+            return points
+    return _read(made, table, scan, session)[0]
+
+
+def _needed(made: Plan, table: Table) -> int:
+    """Return how many rows of a group are needed, where its other rows do not matter; else 0."""
+    select = made.shape.select
+    is_alone = made.shape.is_raw and select.fill in {None, ast.Fill.NULL}
+    if not is_alone or not select.limit or table.is_subquery:
+        return 0
+    n_rows = select.limit + select.offset
+    return n_rows if n_rows <= _MOST_NEEDED else 0
+
+
+def _read(
+    made: Plan, table: Table, scan: ScanRequest, session: Session
+) -> tuple[Points | None, bool]:
+    """Return the points of a scan, and whether its limit left out none that the query needs."""
     refs = references(made)
     fields = [ref for ref in refs if table.schema.is_field(ref)]
     tags = [ref for ref in refs if not table.schema.is_field(ref)]
     names = tuple(dict.fromkeys(ref.name for ref in fields))
     if not names:
-        return None
+        return None, True
     frames: list[Frame] = []
     count = 0
     for frame in table.reader.scan(replace(scan, fields=names)):
@@ -82,9 +109,10 @@ def read_points(made: Plan, table: Table, scan: ScanRequest, session: Session) -
             raise StatementError(
                 f"max-select-point limit exceeded: ({count}/{session.settings.max_select_points})"
             )
+        check_rows(count, len(refs), session.settings.max_query_bytes)
         frames.append(frame)
     if not frames:
-        return None
+        return None, True
     groups, rows = _group(frames, made.dimensions)
     leaves: dict[ast.Expr, Col] = {}
     for ref in fields:
@@ -98,7 +126,17 @@ def read_points(made: Plan, table: Table, scan: ScanRequest, session: Session) -
         else:
             leaves[ref] = Col.nothing(count)
     points = Points(groups, rows, np.concatenate([frame.times for frame in frames]), leaves)
-    return _fill(made, _ordered(points, made.shape.select.descending))
+    is_enough = not scan.limit or _has_enough(points, frames, abs(scan.limit))
+    return _fill(made, _ordered(points, made.shape.select.descending)), is_enough
+
+
+def _has_enough(points: Points, frames: Sequence[Frame], n_rows: int) -> bool:
+    """Return whether each group has so many rows that show, or else all rows of its series."""
+    emits = np.logical_or.reduce([column.emits for column in points.leaves.values()])
+    is_short = np.bincount(points.rows[emits], minlength=len(points.groups)) < n_rows
+    lengths = np.concatenate([np.diff(frame.offsets) for frame in frames])
+    of_series = points.rows[np.cumsum(lengths) - lengths]
+    return not bool((is_short[of_series] & (lengths >= n_rows)).any())
 
 
 def group_series(series: SeriesSet, keys: Sequence[str]) -> list[tuple[str, ...]]:

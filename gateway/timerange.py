@@ -8,6 +8,7 @@ Source: measured, spec in `tests/conformance/time.case`.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -113,9 +114,16 @@ def time_value(expr: ast.Expr, now_ns: int, timezone: str = "") -> int:
     value = _evaluate(expr, now_ns, timezone)
     if not MIN_TIME_NS <= value <= MAX_TIME_NS:
         way = "underflows" if value < 0 else "overflows"
-        shown = (_EPOCH + timedelta(microseconds=value // 1000)).strftime("%Y-%m-%dT%H:%M:%SZ")
-        raise StatementError(f"time {shown} {way} time literal")
+        raise StatementError(f"time {_shown(value)} {way} time literal")
     return value
+
+
+def _shown(value_ns: int) -> str:
+    """Return a time outside of InfluxDB's range; one beyond the calendar's years as a number."""
+    try:
+        return (_EPOCH + timedelta(microseconds=value_ns // 1000)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except OverflowError:
+        return f"{value_ns:.6g}ns" if abs(value_ns) < 10**300 else "beyond all bounds"
 
 
 def _evaluate(expr: ast.Expr, now_ns: int, timezone: str) -> int:
@@ -125,6 +133,8 @@ def _evaluate(expr: ast.Expr, now_ns: int, timezone: str) -> int:
         case ast.IntegerLiteral(value):
             return value
         case ast.NumberLiteral(number):
+            if not math.isfinite(number):
+                raise StatementError(f"time {number} overflows time literal")
             return int(number)
         case ast.DurationLiteral(ns):
             return ns

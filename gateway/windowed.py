@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gateway.budget import check_rows, most_rows
 from gateway.errors import StatementError
 from gateway.fill import fill
 from gateway.functions.types import CASTS, cast_type
@@ -32,6 +33,7 @@ from tinyflux.columnar.base import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from gateway.config import Settings
     from gateway.plan import Plan
     from gateway.session import Session
     from gateway.sources import Table
@@ -61,7 +63,7 @@ def read_grid(made: Plan, table: Table, scan: ScanRequest, session: Session) -> 
     """Return the windows of a query; None when no point is in its range.
 
     Raises:
-        StatementError: More windows than `max_select_buckets`.
+        StatementError: More windows than `max_select_buckets`, or than memory is given for.
     """
     shape = made.shape
     widened = _widen(shape.bounds, shape.windows, descending=shape.select.descending)
@@ -74,7 +76,8 @@ def read_grid(made: Plan, table: Table, scan: ScanRequest, session: Session) -> 
     if not groups:
         return None
     bounds = widened if wide is not None else shape.bounds
-    frame = _frame(made, groups, bounds, answers, session.settings.max_select_buckets)
+    session.interrupt.check()
+    frame = _frame(made, groups, bounds, answers, session.settings)
     leaves: dict[ast.Expr, Col] = {}
     times = None
     if plain is not None:
@@ -149,10 +152,22 @@ def _aggregate(
         group_by=made.dimensions,
         windows=made.shape.windows,
         aux=aux,
-        max_cells=session.settings.max_select_buckets,
+        max_cells=_most_cells(made, session.settings),
     )
     answer = _with_casts(table, known).aggregate(request)
     return _Aggregated(calls, dict(zip(known, answer.columns, strict=True)), answer)
+
+
+def _n_columns(made: Plan) -> int:
+    """Return how many columns of the grid stand in memory at once, for the estimate."""
+    is_searching = made.shape.select.fill in {ast.Fill.LINEAR, ast.Fill.PREVIOUS}
+    return (len(made.leaves) + len(made.transformed)) * (4 if is_searching else 1)
+
+
+def _most_cells(made: Plan, settings: Settings) -> int:
+    """Return how many groups x windows the engine may answer with."""
+    most = most_rows(_n_columns(made), settings.max_query_bytes)
+    return min(settings.max_select_buckets or most, most)
 
 
 def _field_of(call: ast.Call, table: Table) -> str:
@@ -379,7 +394,7 @@ def _frame(
     groups: list[tuple[str, ...]],
     bounds: TimeRange,
     answers: list[_Aggregated],
-    limit: int,
+    settings: Settings,
 ) -> _Frame:
     windows = made.shape.windows
     if windows is None:
@@ -390,8 +405,11 @@ def _frame(
         first = min(int(a.table.windows[0]) for a in answers if len(a.table.windows))
     last = _number(windows, bounds.end_ns)
     cells = (last - first + 1) * len(groups)
-    if 0 < limit < cells:
-        raise StatementError(f"max-select-buckets limit exceeded: ({cells}/{limit})")
+    if 0 < settings.max_select_buckets < cells:
+        raise StatementError(
+            f"max-select-buckets limit exceeded: ({cells}/{settings.max_select_buckets})"
+        )
+    check_rows(cells, _n_columns(made), settings.max_query_bytes)
     inner = made.shape.bounds
     numbers = np.arange(first, last + 1)
     in_range = numbers <= _number(windows, inner.end_ns)

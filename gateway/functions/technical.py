@@ -16,10 +16,11 @@ import numpy as np
 
 if TYPE_CHECKING:
     from gateway.functions.transforms import Argument
-    from tinyflux.batch import Int64s
+    from tinyflux.batch import Float64s, Int64s
     from tinyflux.columnar.base import Values
 
 _FAST, _SLOW = 2 / (2 + 1), 2 / (30 + 1)  # Kaufman's smoothing constants
+_LONG_PERIOD: Final = 1000
 
 
 class _Average:
@@ -110,14 +111,31 @@ def _rsi(values: Sequence[float], period: int, warmup: str) -> list[float]:
     return [100 - 100 / (1 + up / down) if down else 100.0 for up, down in moves]
 
 
+def _trailing_sums(steps: Float64s, period: int) -> Float64s:
+    """Return the sum of the last `period` steps up to each row, of all where there are fewer.
+
+    Short windows are added step by step, as influxd does; long ones are differences of running
+    sums, which keeps the cost in bounds and may differ in the last digits.
+    """
+    sums: Float64s = np.add.accumulate(steps)
+    n_full = len(steps) - period
+    if n_full <= 0:
+        return sums
+    if period > _LONG_PERIOD:
+        sums[period:] -= sums[:n_full].copy()
+        return sums
+    full = np.zeros(n_full)
+    for first in range(1, period + 1):
+        full += steps[first : first + n_full]
+    sums[period:] = full
+    return sums
+
+
 def _cmo(values: Sequence[float], period: int, warmup: str) -> list[float]:
     if warmup == "none":
-        rows = []
-        for row in range(len(values)):
-            window = values[max(row - period, 0) : row + 1]
-            steps = [b - a for a, b in itertools.pairwise(window)]
-            up = sum(step for step in steps if step > 0)
-            rows.append((up, up - sum(steps)))
+        steps = np.diff(np.array(values), prepend=values[:1])
+        ups = _trailing_sums(np.where(steps > 0, steps, 0.0), period)
+        rows = list(zip(ups.tolist(), (ups - _trailing_sums(steps, period)).tolist(), strict=True))
     else:
         rows = _moves(values, period, warmup)
     return [100 * (up - down) / (up + down) if up + down else 0.0 for up, down in rows]
@@ -125,12 +143,11 @@ def _cmo(values: Sequence[float], period: int, warmup: str) -> list[float]:
 
 def _efficiency(values: Sequence[float], period: int, _warmup: str) -> list[float]:
     """Return how straight the last `period` steps went, the first one from 0: 1 is a line."""
-    ratios = []
-    padded = [0.0, *values]
-    for row in range(len(values)):
-        window = padded[max(row + 1 - period, 0) : row + 2]
-        way = sum(abs(b - a) for a, b in itertools.pairwise(window))
-        ratios.append(abs(window[-1] - window[0]) / way if way else 0.0)
+    padded = np.array([0.0, *values])
+    ways = _trailing_sums(np.abs(np.diff(padded)), period)
+    first = np.maximum(np.arange(1, len(padded)) - period, 0)
+    moves = np.abs(padded[1:] - padded[first])
+    ratios: list[float] = np.divide(moves, ways, out=np.zeros_like(ways), where=ways != 0).tolist()
     return ratios
 
 

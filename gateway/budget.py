@@ -1,0 +1,33 @@
+"""The memory of a SELECT, estimated from its rows and columns before arrays of them are made."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from gateway.errors import StatementError
+
+# Measured: 10 million windows of one aggregate peak at 72 bytes a row, each further one adds 32.
+# Values, their validity and the copy that the answer makes of them are in it.
+_ROW_BYTES: Final = 40
+_CELL_BYTES: Final = 32
+_UNLIMITED: Final = 1 << 62
+
+
+def most_rows(n_columns: int, max_bytes: int) -> int:
+    """Return how many rows of so many columns may be made; 0 bytes is no limit."""
+    return max_bytes // (_ROW_BYTES + _CELL_BYTES * n_columns) if max_bytes else _UNLIMITED
+
+
+def check_rows(n_rows: int, n_columns: int, max_bytes: int) -> None:
+    """Go on when so many rows fit; 0 bytes is no limit.
+
+    Raises:
+        StatementError: They do not.
+    """
+    if n_rows > most_rows(n_columns, max_bytes):
+        needed = n_rows * (_ROW_BYTES + _CELL_BYTES * n_columns)
+        raise StatementError(
+            f"max-query-bytes limit exceeded: {n_rows} rows of {n_columns} columns take about "
+            f"{needed} bytes, the limit is {max_bytes}: ask for a shorter time range, fewer "
+            "fields or wider windows"
+        )
