@@ -45,18 +45,16 @@ def write_into(
     database, policy = _place(target, session)
     storage = session.catalog.storage(database, policy)
     written = 0
-    for answer in answers:
-        name = answer.name if target.is_target_name else target.name
-        for batch in _batches(answer, name, tags_of_calls):
-            session.interrupt.check()
-            result = storage.append_batch(batch)
-            written += result.stored
-            if result.stored:
-                session.catalog.stored(database, policy, batch)
-            if result.rejected:
-                dropped = sum(rejection.points for rejection in result.rejected)
-                reason = result.rejected[0].reason
-                raise StatementError(f"partial write: {reason} dropped={dropped}")
+    for batch in _batches(target, answers, tags_of_calls):
+        session.interrupt.check()
+        result = storage.append_batch(batch)
+        written += result.stored
+        if result.stored:
+            session.catalog.stored(database, policy, batch)
+        if result.rejected:
+            dropped = sum(rejection.points for rejection in result.rejected)
+            reason = result.rejected[0].reason
+            raise StatementError(f"partial write: {reason} dropped={dropped}")
     return Series("result", ["time", "written"], [[0], [written]], has_time=True)
 
 
@@ -72,26 +70,44 @@ def _place(target: ast.Measurement, session: Session) -> tuple[str, str]:
 
 
 def _batches(
-    answer: Answer, measurement: str, tags_of_calls: Sequence[str]
+    target: ast.Measurement, answers: Iterable[Answer], tags_of_calls: Sequence[str]
 ) -> Iterator[PointBatch]:
+    """Yield the points of all answers, in full batches but for the last one."""
+    builder, n_points = BatchBuilder(), 0
+    for answer in answers:
+        name = answer.name if target.is_target_name else target.name
+        for key, time_ns, cells in _points(answer, name, tags_of_calls):
+            builder.add(key, time_ns, cells)
+            n_points += 1
+            if n_points == _POINTS_A_BATCH:
+                yield builder.build()
+                builder, n_points = BatchBuilder(), 0
+    if n_points:
+        yield builder.build()
+
+
+def _points(
+    answer: Answer, measurement: str, tags_of_calls: Sequence[str]
+) -> Iterator[tuple[bytes, int, list[tuple[str, FieldValue]]]]:
+    """Yield series key, time and fields of each row that has some."""
     fields = [(name, column) for name, column in answer.columns if name not in tags_of_calls]
     tags = [(name, column) for name, column in answer.columns if name in tags_of_calls]
     for group, where in answer.slices():
         fixed = zip(answer.dimensions, answer.groups[group], strict=True)
         group_tags = [(key, value) for key, value in fixed if value]
+        group_key = series_key(measurement, group_tags)
         for start in range(where.start, where.stop, _POINTS_A_BATCH):
             rows = slice(start, min(start + _POINTS_A_BATCH, where.stop))
-            builder = BatchBuilder()
             tag_rows = list(_cells(tags, rows)) if tags else None
             times = answer.times[rows].tolist()
-            for position, (time_ns, cells) in enumerate(
-                zip(times, _cells(fields, rows), strict=True)
-            ):
+            for row, (time_ns, cells) in enumerate(zip(times, _cells(fields, rows), strict=True)):
                 if not cells:
                     continue
-                own = [] if tag_rows is None else [(k, str(v)) for k, v in tag_rows[position] if v]
-                builder.add(series_key(measurement, [*group_tags, *own]), time_ns, cells)
-            yield builder.build()
+                key = group_key
+                if tag_rows is not None:
+                    own = [(name, str(value)) for name, value in tag_rows[row] if value]
+                    key = series_key(measurement, [*group_tags, *own])
+                yield key, time_ns, cells
 
 
 def _cells(
