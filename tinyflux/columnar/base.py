@@ -163,6 +163,8 @@ class ScanRequest:
             max + 1).
         fields: Which fields to bring; None is all. Fields that only the query needs are read but
             not returned.
+        limit: How many rows of each series are wanted: the first ones, or when negative the last
+            ones; 0 is all. A hint: more may come, as they do when the query looks at fields.
     """
 
     measurement: str
@@ -170,6 +172,7 @@ class ScanRequest:
     start_ns: int = MIN_TIME_NS
     end_ns: int = MAX_TIME_NS
     fields: tuple[str, ...] | None = None
+    limit: int = 0
 
 
 @dataclass(frozen=True, slots=True)

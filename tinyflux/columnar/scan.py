@@ -119,7 +119,12 @@ class Run:
         return high - low
 
     def read(
-        self, ids: Int64s, start_ns: int, end_ns: int, fields: Sequence[str] | None = None
+        self,
+        ids: Int64s,
+        start_ns: int,
+        end_ns: int,
+        fields: Sequence[str] | None = None,
+        limit: int = 0,
     ) -> Run:
         """Return the rows of series in a closed time interval; views where they lie side by side.
 
@@ -128,8 +133,9 @@ class Run:
             start_ns: First time.
             end_ns: Last time.
             fields: Which columns, None for all. Unknown ones are left out.
+            limit: How many rows of each series, as in ScanRequest; here exactly.
         """
-        low, high = self.locate(ids, start_ns, end_ns)
+        low, high = ends(*self.locate(ids, start_ns, end_ns), limit)
         some = high > low
         if not some.all():
             ids, low, high = ids[some], low[some], high[some]
@@ -154,6 +160,15 @@ def empty_run() -> Run:
     return Run(np.zeros(0, np.int64), np.zeros(1, np.int64), np.zeros(0, np.int64), {})
 
 
+def ends(low: Int64s, high: Int64s, limit: int) -> tuple[Int64s, Int64s]:
+    """Return of ranges of rows low[i]:high[i] the first `limit`, the last `-limit`; 0 is all."""
+    if limit > 0:
+        return low, np.minimum(high, low + limit)
+    if limit < 0:
+        return np.maximum(low, high + limit), high
+    return low, high
+
+
 def _named(columns: Mapping[str, FieldColumn], names: Sequence[str]) -> dict[str, FieldColumn]:
     return {name: columns[name] for name in names if name in columns}
 
@@ -176,9 +191,17 @@ class Source(Protocol):
         """Return int64[k], at most how many rows each series (ids ascending) has in an interval."""
 
     def read(
-        self, ids: Int64s, start_ns: int, end_ns: int, fields: Sequence[str] | None = None
+        self,
+        ids: Int64s,
+        start_ns: int,
+        end_ns: int,
+        fields: Sequence[str] | None = None,
+        limit: int = 0,
     ) -> Run:
-        """Return exactly the rows of these series in the interval, with the fields there are."""
+        """Return exactly the rows of these series in the interval, with the fields there are.
+
+        With a limit, as in ScanRequest, other rows than the first or the last ones may be missing.
+        """
 
 
 def search(times: Int64s, low: Int64s, high: Int64s, needle: int | Int64s, side: Side) -> Int64s:
@@ -191,16 +214,17 @@ def search(times: Int64s, low: Int64s, high: Int64s, needle: int | Int64s, side:
         needle: What to look for; one for all, or one for each range.
         side: "left" or "right", as of np.searchsorted.
     """
-    needles = np.broadcast_to(np.asarray(needle, np.int64), len(low))
     if len(low) < 8:  # a call per range costs about 2 us, the loop below about 60 us in all
-        ranges = zip(low.tolist(), high.tolist(), needles.tolist(), strict=True)
-        found = [lo + int(np.searchsorted(times[lo:hi], n, side)) for lo, hi, n in ranges]
+        wanted = needle.tolist() if isinstance(needle, np.ndarray) else [needle] * len(low)
+        ranges = zip(low.tolist(), high.tolist(), wanted, strict=True)
+        found = [lo + int(times[lo:hi].searchsorted(n, side)) for lo, hi, n in ranges]
         return np.array(found, np.int64)
+    needles = np.broadcast_to(np.asarray(needle, np.int64), len(low))
     low, high = low.copy(), high.copy()
     while len(unsettled := np.flatnonzero(low < high)):
-        lo, hi, wanted = low[unsettled], high[unsettled], needles[unsettled]
+        lo, hi, sought = low[unsettled], high[unsettled], needles[unsettled]
         middle = (lo + hi) >> 1
-        before = times[middle] < wanted if side == "left" else times[middle] <= wanted
+        before = times[middle] < sought if side == "left" else times[middle] <= sought
         low[unsettled] = np.where(before, middle + 1, lo)
         high[unsettled] = np.where(before, hi, middle)
     return low
@@ -378,6 +402,7 @@ def frames(
     overwrite: bool,
     max_rows: int = MAX_FRAME_ROWS,
     by_series: bool = True,
+    limit: int = 0,
 ) -> Iterator[Frame]:
     """Yield the rows of series in a closed time interval, merged and filtered.
 
@@ -394,17 +419,21 @@ def frames(
             come.
         by_series: Whether all frames together shall be in order of series. Without it they come in
             slices of time where that saves merging: see `time_slices`.
+        limit: As in ScanRequest. Each source gives its first or last rows of a series, so the first
+            or last ones of all sources are among them, and whole; `keep` sees no others.
     """
     names = tuple(types)
     slices = [(sources, *bounds)] if by_series else time_slices(sources, *bounds)
     parts = (
         (live, *part)
         for live, first_ns, last_ns in slices
-        for part in _parts(live, series.ids, (first_ns, last_ns), max_rows)
+        for part in _parts(live, series.ids, (first_ns, last_ns), max_rows, abs(limit))
     )
     for live, ids, start_ns, end_ns in parts:
-        runs = [source.read(ids, start_ns, end_ns, names) for source in live]
+        runs = [source.read(ids, start_ns, end_ns, names, limit) for source in live]
         run = merge_runs(runs, overwrite=overwrite)
+        if limit and len(live) > 1:
+            run = run.read(run.ids, start_ns, end_ns, None, limit)
         if not len(run):
             continue
         frame = to_frame(run, series, types)
@@ -458,17 +487,31 @@ def time_slices(
 
 
 def _parts(
-    sources: Sequence[Source], ids: Int64s, bounds: tuple[int, int], max_rows: int
+    sources: Sequence[Source],
+    ids: Int64s,
+    bounds: tuple[int, int],
+    max_rows: int,
+    most: int = 0,
 ) -> Iterator[tuple[Int64s, int, int]]:
-    """Yield (series ids, first time, last time) of about max_rows that cover the request."""
+    """Yield (series ids, first time, last time) of about max_rows that cover the request.
+
+    Args:
+        sources: Where the rows are.
+        ids: The series.
+        bounds: First and last time.
+        max_rows: About how many rows a part may have.
+        most: How many rows of a series a source gives; 0 is all.
+    """
     if not len(ids) or not sources or bounds[0] > bounds[1]:
         return
-    if sum(len(source) for source in sources) <= max_rows:
+    if sum(len(source) for source in sources) <= max_rows or (
+        0 < most * len(ids) * len(sources) <= max_rows
+    ):
         yield ids, *bounds
         return
     counts = np.zeros(len(ids), np.int64)
     for source in sources:
-        counts += source.rows(ids, *bounds)
+        counts += np.minimum(source.rows(ids, *bounds), most or MAX_TIME_NS)
     total = int(counts.sum())
     if total <= max_rows:
         if total:
@@ -480,8 +523,8 @@ def _parts(
             yield ids, start_ns, end_ns
             return
         middle = (start_ns + end_ns) // 2
-        yield from _parts(sources, ids, (start_ns, middle), max_rows)
-        yield from _parts(sources, ids, (middle + 1, end_ns), max_rows)
+        yield from _parts(sources, ids, (start_ns, middle), max_rows, most)
+        yield from _parts(sources, ids, (middle + 1, end_ns), max_rows, most)
         return
     before = np.cumsum(counts) - counts
     part_of = before // max_rows
@@ -491,7 +534,7 @@ def _parts(
     edges = np.concatenate(([0], np.flatnonzero(cut) + 1, [len(ids)])).tolist()
     for low, high in itertools.pairwise(edges):
         if high - low == 1 and big[low]:
-            yield from _parts(sources, ids[low:high], bounds, max_rows)
+            yield from _parts(sources, ids[low:high], bounds, max_rows, most)
         else:
             yield ids[low:high], *bounds
 

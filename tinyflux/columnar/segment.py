@@ -24,7 +24,7 @@ import orjson
 from tinyflux.batch import FieldType
 from tinyflux.columnar.base import FieldColumn
 from tinyflux.columnar.rowgroups import RowGroups, cut, join, pack_runs, split, unpack_runs
-from tinyflux.columnar.scan import Run, empty_run, search
+from tinyflux.columnar.scan import Run, empty_run, ends, search
 from tinyflux.errors import CorruptionError
 
 if TYPE_CHECKING:
@@ -324,9 +324,16 @@ class Segment:
         return counts
 
     def read(
-        self, ids: Int64s, start_ns: int, end_ns: int, fields: Sequence[str] | None = None
+        self,
+        ids: Int64s,
+        start_ns: int,
+        end_ns: int,
+        fields: Sequence[str] | None = None,
+        limit: int = 0,
     ) -> Run:
         """Return exactly the rows of these series in the closed interval, with fields that exist.
+
+        With a limit, as in ScanRequest, only so many of the first or last rows of each series.
 
         Raises:
             CorruptionError: The file is not what was written.
@@ -338,18 +345,22 @@ class Segment:
         if not len(at):
             return empty_run()
         low, high = layout.offsets[at], layout.offsets[at + 1]
+        is_inside = start_ns <= self.info.first_ns and self.info.last_ns <= end_ns
+        if is_inside:
+            low, high = ends(low, high, limit)
         groups, low, high = layout.groups.needed(low, high, start_ns, end_ns)
         if not len(groups):
             return empty_run()
         names = [name for name in (layout.fields if fields is None else fields)
                  if name in layout.fields]  # fmt: skip
         chunks = self._chunks(layout, groups, [_TIME_CHUNK, *names])
-        if start_ns > self.info.first_ns or end_ns < self.info.last_ns:
+        if not is_inside:
             times: Int64s = join(chunks[_TIME_CHUNK]).values  # type: ignore[assignment]
             if start_ns > self.info.first_ns:
                 low = search(times, low, high, start_ns, "left")
             if end_ns < self.info.last_ns:
                 high = search(times, low, high, end_ns, "right")
+            low, high = ends(low, high, limit)
         return cut(layout.ids[at], low, high, chunks, _TIME_CHUNK)
 
     def read_all(self) -> Run:

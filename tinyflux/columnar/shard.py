@@ -70,9 +70,15 @@ class Masked:
         return counts
 
     def read(
-        self, ids: Int64s, start_ns: int, end_ns: int, fields: Sequence[str] | None = None
+        self,
+        ids: Int64s,
+        start_ns: int,
+        end_ns: int,
+        fields: Sequence[str] | None = None,
+        limit: int = 0,
     ) -> Run:
-        """Return exactly the rows of these series in the closed interval."""
+        """Return exactly the rows of these series in the closed interval; `limit` is 0."""
+        assert not limit  # a row that is wanted may lie behind deleted ones
         return self.apply(self._segment.read(ids, start_ns, end_ns, fields))
 
     def read_all(self) -> Run:

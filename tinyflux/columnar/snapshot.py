@@ -9,20 +9,25 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from tinyflux.columnar.aggregate import aggregate_frames
 from tinyflux.columnar.base import Frame, Reader, ScanRequest, SeriesSet
 from tinyflux.columnar.evaluate import Prepared, matching_series, prepare
 from tinyflux.columnar.scan import MAX_FRAME_ROWS, Run, frames
+from tinyflux.columnar.shard import Masked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from tinyflux.batch import FieldType
-    from tinyflux.columnar.base import AggregateRequest, AggregateTable, Query
+    from tinyflux.columnar.base import AggregateRequest, AggregateTable, FieldColumn, Query
     from tinyflux.columnar.scan import Source
     from tinyflux.columnar.series import IndexView
+
+
+# The one row of each series that decides, where it has a value of the field.
+_LIMITS: Final = {"first": 1, "last": -1}
 
 
 class Layer(Protocol):
@@ -111,8 +116,11 @@ class Snapshot(Reader):
         asked_names = [name for name in asked if name in known]
         needed = prepared.fields()
         read = known if needed is None else needed.union(asked_names)
+        sources = self.sources(request.measurement) if len(series) else []
+        # A row that is wanted may lie behind deleted ones.
+        is_masked = any(isinstance(source, Masked) for source in sources)
         yield from frames(
-            self.sources(request.measurement) if len(series) else [],
+            sources,
             series,
             {name: kind for name, kind in known.items() if name in read},
             (max(request.start_ns, prepared.start_ns), min(request.end_ns, prepared.end_ns)),
@@ -121,14 +129,33 @@ class Snapshot(Reader):
             overwrite=self._overwrite,
             max_rows=self._max_frame_rows,
             by_series=by_series,
+            limit=0 if prepared.row_part or is_masked else request.limit,
         )
 
     def aggregate(self, request: AggregateRequest) -> AggregateTable:
         """Return functions of the matching rows per group and window."""
         names = dict.fromkeys([*(call.field for call in request.calls), *request.aux])
-        scan = replace(request.scan, fields=tuple(names))
-        found = self.scan_prepared(scan, prepare(scan.query), keep=True, by_series=False)
+        prepared = prepare(request.scan.query)
+        scan = replace(request.scan, fields=tuple(names), limit=0)
+        if limit := self._limit(request, prepared):
+            near = list(self.scan_prepared(replace(scan, limit=limit), prepared, keep=True))
+            fields = {call.field for call in request.calls}
+            if all(_is_complete(frame.columns.get(name)) for frame in near for name in fields):
+                return aggregate_frames(near, request)
+        found = self.scan_prepared(scan, prepared, keep=True, by_series=False)
         return aggregate_frames(found, request)
+
+    def _limit(self, request: AggregateRequest, prepared: Prepared) -> int:
+        """Return the limit of a scan whose rows may tell first() or last() as well as all do."""
+        functions = {call.function for call in request.calls}
+        if request.windows is not None or prepared.row_part or not self._overwrite:
+            return 0
+        return _LIMITS.get(functions.pop(), 0) if len(functions) == 1 else 0
+
+
+def _is_complete(column: FieldColumn | None) -> bool:
+    """Return whether every row of a frame has a value of a field."""
+    return column is not None and (column.valid is None or bool(column.valid.all()))
 
 
 class LiveReader(Reader):

@@ -1,0 +1,98 @@
+"""LIMIT of raw queries reads the ends of series only; what it answers is the same."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gateway.catalog import Catalog
+from gateway.config import Settings
+from gateway.executor import run_select
+from gateway.lineprotocol.parser import parse as parse_lines
+from gateway.session import Session
+from grammar import ast
+from grammar.parser import parse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Rows = Callable[[str], list[tuple[dict[str, str] | None, list[list[object]]]]]
+
+# Host a has `late` in its oldest and newest point only, b nowhere, c has few points.
+LINES = "\n".join(
+    [f"m,host=a v={n}i {n}" for n in range(1, 100)]
+    + ["m,host=a late=7i 3", "m,host=a late=8i 98"]
+    + [f"m,host=b v={n}i {n}" for n in range(50, 200)]
+    + ["m,host=c v=1i 40", "m,host=c v=2i 500"]
+)
+
+
+@pytest.fixture
+def rows() -> Iterator[Rows]:
+    """Runs a SELECT and gives tags and rows of each series."""
+    catalog = Catalog(None, Settings())
+    catalog.create_database("d")
+    catalog.storage("d").append_batch(parse_lines(LINES.encode(), now_ns=0).batch)
+
+    def run(text: str) -> list[tuple[dict[str, str] | None, list[list[object]]]]:
+        (select,) = parse(text)
+        assert isinstance(select, ast.Select)
+        found = []
+        for series in run_select(select, Session(catalog, Settings(), 0, "d")):
+            columns = []
+            for cells in series.cells():
+                values = cells.values.tolist()  # type: ignore[union-attr]  # SELECT: typed columns
+                valid = cells.mask().tolist()  # type: ignore[union-attr]
+                columns.append([v if ok else None for v, ok in zip(values, valid, strict=True)])
+            found.append((series.tags, [list(row) for row in zip(*columns, strict=True)]))
+        return found
+
+    yield run
+    catalog.close()
+
+
+def test_the_newest_rows_over_all_series(rows: Rows) -> None:
+    found = rows("SELECT v FROM m ORDER BY time DESC LIMIT 3")
+    assert found == [(None, [[500, 2], [199, 199], [198, 198]])]
+
+
+def test_the_newest_row_of_each_group(rows: Rows) -> None:
+    found = rows("SELECT v FROM m GROUP BY host ORDER BY time DESC LIMIT 1")
+    assert found == [
+        ({"host": "c"}, [[500, 2]]),
+        ({"host": "b"}, [[199, 199]]),
+        ({"host": "a"}, [[99, 99]]),
+    ]
+
+
+def test_rows_of_a_rare_field_are_looked_for_further_inside(rows: Rows) -> None:
+    assert rows("SELECT late FROM m ORDER BY time DESC LIMIT 2") == [(None, [[98, 8], [3, 7]])]
+    assert rows("SELECT late FROM m LIMIT 1") == [(None, [[3, 7]])]
+    assert rows("SELECT late, v FROM m WHERE time < 5 ORDER BY time DESC LIMIT 2") == [
+        (None, [[4, None, 4], [3, 7, 3]])
+    ]
+
+
+def test_an_offset_counts_to_what_is_read(rows: Rows) -> None:
+    found = rows("SELECT v FROM m WHERE host = 'b' LIMIT 2 OFFSET 3")
+    assert found == [(None, [[53, 53], [54, 54]])]
+    assert rows("SELECT v FROM m GROUP BY host LIMIT 1 OFFSET 1")[2] == (
+        {"host": "c"},
+        [[500, 2]],
+    )
+
+
+def test_a_condition_on_a_field_is_asked_of_all_rows(rows: Rows) -> None:
+    found = rows("SELECT v FROM m WHERE v < 60 AND host = 'b' ORDER BY time DESC LIMIT 2")
+    assert found == [(None, [[59, 59], [58, 58]])]
+
+
+def test_fill_previous_sees_the_rows_before_the_limit(rows: Rows) -> None:
+    found = rows("SELECT late FROM m WHERE host = 'a' fill(previous) LIMIT 1")
+    assert found == [(None, [[3, 7]])]
+
+
+def test_arithmetic_over_two_fields_shows_where_either_has_a_value(rows: Rows) -> None:
+    found = rows("SELECT v + late FROM m WHERE host = 'a' LIMIT 3")
+    assert found == [(None, [[1, None], [2, None], [3, 10]])]
