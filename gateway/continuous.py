@@ -299,7 +299,9 @@ class ContinuousQueries:
         return not error
 
     def _note_late(self, query: _Query, place: tuple[str, str], batch: PointBatch) -> None:
-        late = batch.times < query.covered_ns
+        assert query.schedule is not None  # or it would not hear of points
+        too_late_ns = max(query.covered_ns - query.schedule.late_ns, MIN_TIME_NS)
+        late = (batch.times < query.covered_ns) & (batch.times >= too_late_ns)
         keys = [
             row
             for row in np.unique(batch.key_rows[late]).tolist()

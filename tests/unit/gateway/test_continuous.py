@@ -270,7 +270,7 @@ def test_late_points_are_not_looked_for_without_late(
     assert server.out() == [[BASE, 1.0]]
 
 
-def test_points_of_others_and_of_the_query_itself_are_not_late_for_it(
+def test_points_that_are_not_its_own_concern_make_no_query_look_back(
     server: Server, create: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create("RESAMPLE LATE 1h")
@@ -284,6 +284,7 @@ def test_points_of_others_and_of_the_query_itself_are_not_late_for_it(
     monkeypatch.setattr("gateway.continuous.run_range", run_range)
     server.look(BASE + MINUTE)
     server.write((BASE, 1.0), measurement="other")
+    server.write((BASE - 2 * HOUR, 1.0))  # later than LATE
     server.look(BASE + 2 * MINUTE)
     assert ranges == [(BASE, BASE + MINUTE), (BASE + MINUTE, BASE + 2 * MINUTE)]
 
