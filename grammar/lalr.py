@@ -51,7 +51,7 @@ class Table(NamedTuple):
     values: Mapping[str, Callable[[Token], object]]
 
 
-class Stuck(Exception):  # noqa: N818 - it never leaves the package
+class Stuck(Exception):  # it never leaves the package
     """A token that the automaton cannot take."""
 
 

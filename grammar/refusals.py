@@ -15,7 +15,7 @@ class Place(Enum):
     FIELD = "the first token of the field"
 
 
-class Refused(Exception):  # noqa: N818 - it never leaves the package
+class Refused(Exception):  # it never leaves the package
     """A clause that the grammar takes and influxd does not.
 
     Attributes:

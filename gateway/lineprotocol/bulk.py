@@ -71,7 +71,7 @@ _MARKED_STRING = re.compile(rb"=[0-9]+" + STRING)
 _NUMBER = re.compile(rb"=[-+0-9.eE]+")
 
 
-class Odd(Exception):  # noqa: N818 - not an error: these lines are read elsewhere
+class Odd(Exception):  # not an error: these lines are read elsewhere
     """These lines are not, or not all, of the form that is read in bulk."""
 
 

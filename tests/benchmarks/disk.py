@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="the name of one set of data")
     arguments = parser.parse_args()
     hosts, hours = arguments.hosts, arguments.hours
-    sets = {
+    sets: dict[str, Callable[[], Iterable[str]]] = {
         "tsbs": lambda: tsbs(hosts, hours),
         "tsbs few floats": lambda: few_floats(tsbs(hosts, hours)),
         "tsbs many floats": lambda: many_floats(tsbs(hosts, hours)),
