@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 INFLUXDB_VERSION: Final = "1.12.4"
 MAX_ERROR_HEADER_BYTES: Final = 1024  # influxdb 1.x services/httpd: httpError
 _INFLATE_STEP: Final = 1 << 20
+_DEFLATED_STEP: Final = 16 << 10
 _MAX_ZSTD_WINDOW: Final = 8 << 20  # RFC 8878 asks for no more
 _ZSTD_STEP: Final = 256  # bytes in; a block of 4 may be 128 kB
 _LINE_BREAKS: Final = str.maketrans("\r\n\0", "   ")
@@ -127,19 +128,28 @@ def _inflated(body: bytes, name: str) -> Iterable[bytes]:
     wbits = 31 if name == "gzip" else 15
     if name == "deflate" and not _is_zlib(body):
         wbits = -15
-    rest = body
-    while rest:
-        stream = zlib.decompressobj(wbits)
+    rest, at = b"", 0
+    stream = zlib.decompressobj(wbits)
+    while rest or at < len(body):
+        if not rest:  # in steps: zlib copies what it leaves, at each piece and each member
+            rest, at = body[at : at + _DEFLATED_STEP], at + _DEFLATED_STEP
+        if stream.eof:
+            stream = zlib.decompressobj(wbits)
         try:
-            while not stream.eof:
-                piece = stream.decompress(rest, _INFLATE_STEP)
-                rest = stream.unconsumed_tail
-                if not piece and not rest and not stream.eof:
-                    raise BadRequest(f"{name}: unexpected EOF")
-                yield piece
+            piece = stream.decompress(rest, _INFLATE_STEP)
         except zlib.error:
             raise BadRequest(f"{name}: invalid header") from None
-        rest = stream.unused_data if name == "gzip" else b""
+        yield piece
+        rest = stream.unconsumed_tail
+        if stream.eof:
+            if name != "gzip":
+                return
+            rest = stream.unused_data
+    while not stream.eof:
+        piece = stream.decompress(b"", _INFLATE_STEP)
+        if not piece:
+            raise BadRequest(f"{name}: unexpected EOF")
+        yield piece
 
 
 def _from_zstd(body: bytes) -> Iterable[bytes]:
