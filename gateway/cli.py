@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _M_TRIM_THRESHOLD: Final = -1  # glibc malloc.h
 _M_MMAP_THRESHOLD: Final = -3
+_M_ARENA_MAX: Final = -8
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -164,6 +165,8 @@ class _Server(uvicorn.Server):
 def _tune_malloc() -> None:
     """Keep freed memory of request bodies in the process: 4 times faster body reads under glibc.
 
+    Two arenas for all threads: each keeps what it freed, and here only one thread runs at a time.
+
     Source: spec performance.md section 4; other C libraries have no mallopt, or ignore it.
     """
     try:
@@ -172,3 +175,4 @@ def _tune_malloc() -> None:
         return
     mallopt(_M_MMAP_THRESHOLD, 64 << 20)
     mallopt(_M_TRIM_THRESHOLD, 256 << 20)
+    mallopt(_M_ARENA_MAX, 2)

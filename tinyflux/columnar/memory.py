@@ -13,6 +13,8 @@ loses its part to the others.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import threading
 from typing import TYPE_CHECKING, Final, Protocol
@@ -94,6 +96,15 @@ class Memory:
         """Forget a store that is closed."""
         with self._lock:
             self._total -= self._held.pop(holder, 0)
+
+
+def trim() -> None:
+    """Give freed memory back to the system: what a flush took is not needed until the next one.
+
+    Other C libraries than glibc have no malloc_trim, and no need of it.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def default_bytes() -> int:

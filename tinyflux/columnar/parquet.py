@@ -34,10 +34,11 @@ from tinyflux.columnar.files import LOCK_NAME, LOG_DIRECTORY, OsFiles
 from tinyflux.columnar.flusher import Flusher
 from tinyflux.columnar.intake import Intake
 from tinyflux.columnar.items import ItemStorage
-from tinyflux.columnar.memory import Memory
+from tinyflux.columnar.memory import Memory, trim
 from tinyflux.columnar.memtable import Memtable
 from tinyflux.columnar.recovery import Change, Recovery
 from tinyflux.columnar.rewrite import plan_rewrite
+from tinyflux.columnar.segment import release_memory
 from tinyflux.columnar.segments import Segments
 from tinyflux.columnar.series import SeriesIndex
 from tinyflux.columnar.shard import DEFAULT_SHARD_DURATION_NS, SegmentLayer
@@ -439,6 +440,8 @@ class ParquetStorage(LiveReader, ItemStorage):
         self.flush()
         while not self._flusher.is_stopped and self.compact():
             pass
+        release_memory()
+        trim()
 
     def _wait(self, entry: Entry | None) -> None:
         if entry is not None and self._log is not None:

@@ -12,6 +12,7 @@ of the pages; both end in CorruptionError, never in missing rows.
 
 from __future__ import annotations
 
+import sys
 import threading
 import zlib
 from dataclasses import dataclass
@@ -128,6 +129,12 @@ def encode_segment(
     data: bytes = sink.getvalue().to_pybytes()
     footer = int.from_bytes(data[-_TAIL:-4], "little") + _TAIL
     return data, zlib.crc32(data[-footer:])
+
+
+def release_memory() -> None:
+    """Give what pyarrow keeps for later back to the system, if it was used at all."""
+    if pyarrow := sys.modules.get("pyarrow"):
+        pyarrow.default_memory_pool().release_unused()
 
 
 class _Names:

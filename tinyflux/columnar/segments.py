@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from tinyflux.columnar.compaction import choose
+from tinyflux.columnar.compaction import MAX_ROWS, choose
 from tinyflux.columnar.files import (
     SEGMENT_DIRECTORY,
     SERIES_DIRECTORY,
@@ -55,6 +55,8 @@ if TYPE_CHECKING:
     from tinyflux.columnar.scan import Run
     from tinyflux.columnar.series import IndexView, SeriesIndex
 
+_MERGE_COPIES = 3  # of all columns that a merge has in memory: sources, result, Parquet
+_MIN_MERGE_ROWS = 100_000  # merged at once, however small the cache is
 _SERIES_MERGE_RATIO = 2  # a new series file swallows older ones at most this many times larger
 
 
@@ -267,7 +269,7 @@ class Segments:
     def compact(self, index: IndexView) -> Change | None:
         """Merge some segments into one, durably; None when there is nothing to do."""
         layer = self.layer
-        chosen = choose(self.manifest.segments)
+        chosen = self._choose()
         if not chosen:
             return None
         name = chosen[0].measurement
@@ -281,6 +283,22 @@ class Segments:
             info = self._write(run, series, chosen[0].shard_ns, chosen[-1].order)
             added.append((number, self._segment(info)))
         return self._commit(self._manifest_with(added, numbers), added, numbers, frozenset())
+
+    def _choose(self) -> list[SegmentInfo]:
+        """Return the segments whose merge is worth most and fits into memory; [] for none."""
+        by_measurement: dict[str, list[SegmentInfo]] = {}
+        for info in self.manifest.segments:
+            by_measurement.setdefault(info.measurement, []).append(info)
+        found = [
+            choose(infos, max_rows=self._most_rows(name)) for name, infos in by_measurement.items()
+        ]
+        return max(found, key=len, default=[])
+
+    def _most_rows(self, measurement: str) -> int:
+        """Return how many rows of a measurement are merged at once, all columns in memory."""
+        row_bytes = 8 * (2 + len(self.manifest.fields.get(measurement, ())))
+        fits = self._cache.max_bytes // (_MERGE_COPIES * row_bytes)
+        return min(MAX_ROWS, max(_MIN_MERGE_ROWS, fits))
 
     def _without_deleted(
         self, layer: SegmentLayer, number: int, segment: Segment, series: SeriesSet
