@@ -126,9 +126,10 @@ def create_app(settings: Settings, *, in_memory: bool = False) -> Starlette:
 
     app = Starlette(
         routes=[
+            # What is asked most comes first: routes are tried one after another.
             Route("/write", WriteEndpoint(intake, describe_write), methods=["POST", "OPTIONS"]),
-            *_other_writes(intake, v2, settings),
             _without_head(Route("/query", query, methods=["GET", "POST", "OPTIONS"])),
+            *_other_writes(intake, v2, settings),
             Route("/ping", status.ping),
             Route("/status", status.status),
             Route("/health", status.health),

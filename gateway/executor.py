@@ -175,9 +175,10 @@ def _answer(made: Plan, name: str, rows: _Rows) -> Answer | None:
         (column.name, evaluate(column.expr, rows.axis, rows.leaves, rows.inner))
         for column in made.columns
     ]
-    keep = _emitted(columns, rows.axis)
-    if not keep.any():
+    emitted = _emitted(columns, rows.axis)
+    if not emitted.any():
         return None
+    keep = slice(None) if emitted.all() else emitted  # mostly all are: no copies then
     return Answer(
         name,
         made.dimensions,

@@ -57,7 +57,9 @@ def compile_select(select: ast.Select, now_ns: int, within: Shape | None = None)
     Raises:
         StatementError: What no schema could make sound.
     """
-    select = replace(select, fields=tuple(map(_with_distinct_calls, select.fields)))
+    fields = tuple(map(_with_distinct_calls, select.fields))
+    if any(new is not old for new, old in zip(fields, select.fields, strict=True)):
+        select = replace(select, fields=fields)
     calls = list(_find_calls(select))
     for call in calls:
         check_call(call, select)

@@ -39,8 +39,8 @@ class Series:
     rows: slice | None = None
 
     def __len__(self) -> int:
-        span = self.span()
-        return int(span.stop) - int(span.start)
+        span = self.rows or self.span()
+        return span.stop - span.start  # type: ignore[no-any-return]  # of ints
 
     def span(self) -> slice:
         """Return the rows of `data` that are this series', from start to stop."""

@@ -66,16 +66,18 @@ def read_grid(made: Plan, table: Table, scan: ScanRequest, session: Session) -> 
         StatementError: More windows than `max_select_buckets`, or than memory is given for.
     """
     shape = made.shape
-    widened = _widen(shape.bounds, shape.windows, descending=shape.select.descending)
+    bounds, wide = shape.bounds, None
     aux = _aux(made, table)
     plain = _aggregate(made, table, scan, made.leaves, aux, session)
-    wide_scan = replace(scan, start_ns=widened.start_ns, end_ns=widened.end_ns)
-    wide = _aggregate(made, table, wide_scan, made.transformed, (), session)
+    if made.transformed:
+        widened = _widen(shape.bounds, shape.windows, descending=shape.select.descending)
+        wide_scan = replace(scan, start_ns=widened.start_ns, end_ns=widened.end_ns)
+        wide = _aggregate(made, table, wide_scan, made.transformed, (), session)
+        bounds = bounds if wide is None else widened
     answers = [answer for answer in (plain, wide) if answer is not None]
     groups = sorted({group for answer in answers for group in answer.table.groups})
     if not groups:
         return None
-    bounds = widened if wide is not None else shape.bounds
     session.interrupt.check()
     frame = _frame(made, groups, bounds, answers, session.settings)
     leaves: dict[ast.Expr, Col] = {}
@@ -230,10 +232,16 @@ class _Frame:
                 starts = np.array([self._start_ns()])
             else:
                 starts = windows.start(np.arange(self.first, self.first + self.size))
-            times = np.tile(starts[::-1] if self._descending else starts, count)
-        in_range = np.tile(self.in_range[::-1] if self._descending else self.in_range, count)
+            times = self._repeated(starts)
+        in_range = self._repeated(self.in_range)
         interval_ns = 0 if windows is None else windows.every_ns
         return Axis(np.repeat(np.arange(count), self.size), times, in_range, interval_ns)
+
+    def _repeated(self, of_windows: np.ndarray) -> np.ndarray:
+        """Return what is given for each window as one entry a row, in the order of the query."""
+        rows = np.empty((len(self.groups), self.size), of_windows.dtype)
+        rows[:] = of_windows[::-1] if self._descending else of_windows
+        return rows.ravel()
 
     def _start_ns(self) -> int:
         """Return the time of the row of a query without windows."""

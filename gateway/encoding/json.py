@@ -83,22 +83,24 @@ class JsonEncoder:
         trees: list[Tree] = []
         n_rows = 0
         for item in series:
-            if len(item) <= _PIECE_ROWS:
+            size = len(item)
+            if size <= _PIECE_ROWS:
                 trees.append(self._tree(item))
-                n_rows += len(item)
-            if n_rows >= _PIECE_ROWS or len(item) > _PIECE_ROWS:
+                n_rows += size
+            if n_rows >= _PIECE_ROWS or size > _PIECE_ROWS:
                 if trees:
                     yield opening + _printed(trees)[1:-1]
                     opening, trees, n_rows = b",", [], 0
-                if len(item) > _PIECE_ROWS:
+                if size > _PIECE_ROWS:
                     yield from self._long(item, opening)
                     opening = b","
         yield (opening + _printed(trees)[1:-1] if trees else b"") + b"]"
 
     def _tree(self, series: Series) -> Tree:
         tree = _head(series)
-        if len(series):
-            tree["values"] = self._rows(series, series.span())
+        rows = series.span()
+        if rows.start < rows.stop:
+            tree["values"] = self._rows(series, rows)
         if series.partial:
             tree["partial"] = True
         return tree

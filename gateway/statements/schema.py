@@ -138,25 +138,22 @@ def name_matches(name: str, choice: ast.NameFilter | None) -> bool:
 
 def tag_values(series: Iterable[SeriesSet], key: str) -> set[str]:
     """Return the values of a tag on series."""
-    values: set[str] = set()
+    values: set[str | None] = set()
     for found in series:
         column = found.columns.get(key)
-        if column is None:
-            continue
-        for code in np.unique(column.codes).tolist():
-            value = column.values[code] if code >= 0 else None
-            if value is not None:
-                values.add(value)
-    return values
+        if column is not None:
+            used = np.flatnonzero(np.bincount(column.codes + 1)[1:])  # -1, no tag, counts as 0
+            values.update(map(column.values.__getitem__, used.tolist()))
+    return {value for value in values if value is not None}
 
 
-def tag_keys(series: Iterable[SeriesSet]) -> set[str]:
-    """Return the tag keys that at least one of the series has."""
+def tag_keys(series: Iterable[SeriesSet], choice: ast.NameFilter | None = None) -> set[str]:
+    """Return the tag keys of a WITH choice that at least one of the series has."""
     return {
         key
         for found in series
         for key, column in found.columns.items()
-        if (column.codes >= 0).any()
+        if name_matches(key, choice) and (column.codes >= 0).any()
     }
 
 
@@ -209,7 +206,7 @@ def show_tag_keys(statement: ast.ShowTagKeys, session: Session) -> list[Series]:
     """List the tag keys of each measurement: those on the matching series."""
     tables: list[Series] = []
     for name, found in _matching(statement, session):
-        keys = sorted(key for key in tag_keys(found) if name_matches(key, statement.key))
+        keys = sorted(tag_keys(found, statement.key))
         rows = page([(key,) for key in keys], statement.limit, statement.offset)
         if rows:
             tables.append(table(["tagKey"], rows, name))
@@ -220,7 +217,7 @@ def show_tag_values(statement: ast.ShowTagValues, session: Session) -> list[Seri
     """List the values of the chosen tag keys for each measurement, by key and value."""
     tables: list[Series] = []
     for name, found in _matching(statement, session):
-        keys = sorted(key for key in tag_keys(found) if name_matches(key, statement.key))
+        keys = sorted(tag_keys(found, statement.key))
         pairs = [(key, value) for key in keys for value in sorted(tag_values(found, key))]
         rows = page(pairs, statement.limit, statement.offset)
         if rows:
