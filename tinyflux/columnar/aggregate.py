@@ -91,6 +91,9 @@ class _Groups:
         """Return int64[k], the group of each series."""
         columns = [series.columns[key] for key in self._keys if key in series.columns]
         inverse = np.zeros(len(series), np.int64)
+        if not self._keys:
+            self._numbers[()] = 0
+            return inverse
         for column in columns:
             codes = inverse * (len(column.values) + 1) + (column.codes + 1)
             _, inverse = np.unique(codes, return_inverse=True)

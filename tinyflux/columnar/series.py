@@ -119,6 +119,11 @@ class MeasurementIndex:
         count = self.count
         return int(np.searchsorted(self.ids[:count], limit))
 
+    def tag_keys(self, limit: int) -> list[str]:
+        """Return the tag keys of the members with an id below limit, sorted."""
+        k = self.members_below(limit)
+        return sorted(key for key, tag in self.tags.items() if tag.first < k)
+
     def series(self, limit: int) -> SeriesSet:
         """Return the members with an id below limit, without a copy."""
         k = self.members_below(limit)
@@ -163,7 +168,8 @@ class IndexView:
 
     def tag_keys(self, measurement: str) -> list[str]:
         """Return the tag keys of a measurement, sorted."""
-        return sorted(self.series(measurement).columns)
+        entry = self.catalog.get(measurement)
+        return [] if entry is None else entry[0].tag_keys(self.limit)
 
     def series(self, measurement: str) -> SeriesSet:
         """Return all series of a measurement; an empty set when it is unknown."""
