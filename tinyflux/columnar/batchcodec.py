@@ -52,9 +52,8 @@ def encode(batch: PointBatch) -> bytes:
     Raises:
         ValueError: Text that is not valid Unicode (lone surrogates).
     """
-    layouts = [[(name, int(kind)) for name, kind in layout] for layout in batch.layouts]
     try:
-        names = orjson.dumps([layouts, batch.strings])
+        names = orjson.dumps([batch.layouts, batch.strings])  # a FieldType is its number there
     except TypeError:
         raise ValueError("text is not valid Unicode") from None
     keys = b"".join(batch.keys)

@@ -87,7 +87,7 @@ class Intake:
         """Return int64[k], the measurement number of each key."""
         ids = np.array(key_ids, np.int64)
         numbers = self._index.numbers(ids).astype(np.int64)
-        for row in np.flatnonzero(ids < 0).tolist():
+        for row in np.flatnonzero(ids < 0).tolist() if -1 in key_ids else ():
             name, _ = parse_series_key(batch.keys[row])
             numbers[row] = self._index.open_measurement(name).number
         return numbers
@@ -95,8 +95,8 @@ class Intake:
     def _ids(self, batch: PointBatch, key_ids: list[int]) -> Int32s:
         """Return int32[n], the series id of each point. Only series that have a point are made."""
         ids = np.array(key_ids, np.int32)
-        unknown = np.flatnonzero(ids < 0)
-        if len(unknown):
+        if -1 in key_ids:
+            unknown = np.flatnonzero(ids < 0)
             used = np.zeros(len(ids), np.bool_)
             used[batch.key_rows] = True
             for row in unknown[used[unknown]].tolist():
@@ -109,6 +109,8 @@ class Intake:
         """Return the shape of each pair (int32[p], -1 when refused) and the reasons with points."""
         shape_of_pair = np.full(len(numbers), -1, np.int32)
         reasons: Counter[str] = Counter()
+        if self._are_known(batch, pairs, numbers, shape_of_pair):
+            return shape_of_pair, reasons
         fields: dict[int, Mapping[str, FieldType]] = {}  # the types that measurements get
         new: dict[Shape, int] = {}
         for pair in _in_order_of_first(pairs, len(numbers)):
@@ -132,6 +134,22 @@ class Intake:
         self.shapes += new
         self._known |= new
         return shape_of_pair, reasons
+
+    def _are_known(
+        self, batch: PointBatch, pairs: Int64s, numbers: Int64s, shape_of_pair: Int32s
+    ) -> bool:
+        """Fill in the shapes of the pairs that occur; False at the first that is new.
+
+        Nearly always all are known, and then their order does not matter.
+        """
+        n_layouts = len(batch.layouts)
+        for pair in np.bincount(pairs).nonzero()[0].tolist():
+            number, layout_row = divmod(int(numbers[pair]), n_layouts)
+            known = self._known.get(Shape(number, batch.layouts[layout_row]))
+            if known is None:
+                return False
+            shape_of_pair[pair] = known
+        return True
 
     def _join(
         self, measurement: str, fields: Mapping[str, FieldType], layout: FieldLayout
@@ -180,14 +198,16 @@ def _pairs(batch: PointBatch, key_measurements: Int64s) -> tuple[Int64s, Int64s]
     if (key_measurements == key_measurements[:1]).all():
         only = int(key_measurements[0]) if len(key_measurements) else 0
         return pairs, only * n_layouts + np.arange(n_layouts)
-    distinct, local = np.unique(key_measurements, return_inverse=True)
-    pairs += local[batch.key_rows] * n_layouts
-    n_pairs = len(distinct) * n_layouts
+    named = key_measurements.tolist()
+    starts = {number: n * n_layouts for n, number in enumerate(dict.fromkeys(named))}
+    pairs += np.array([starts[number] for number in named], np.int64)[batch.key_rows]
+    n_pairs = len(starts) * n_layouts
     if n_pairs > max(_PAIR_TABLE_SIZE, len(pairs)):
         used, pairs = np.unique(pairs, return_inverse=True)
     else:
         used = np.arange(n_pairs)
-    return pairs, distinct[used // n_layouts] * n_layouts + used % n_layouts
+    distinct = np.array(list(starts), np.int64) * n_layouts
+    return pairs, distinct[used // n_layouts] + used % n_layouts
 
 
 def _in_order_of_first(pairs: Int64s, size: int) -> list[int]:
