@@ -209,7 +209,8 @@ class _Reading:
             for _ in range(n_unknown):
                 if start < len(body):
                     start = line_end(body, start) + 1
-            self._read_piece(body[stop:start])
+            if stop < start:
+                self._read_piece(body[stop:start])
 
     def _read_piece(self, text: bytes) -> None:
         """Read some lines: all at once if possible, else in halves, at last one by one."""
@@ -283,7 +284,8 @@ class _Reading:
 
     def parsed(self) -> Parsed:
         """Return everything read."""
-        self._take(BatchBuilder().build())
+        if self._n_built:
+            self._parts.append(self._builder.build())
         errors = [LineError(line.decode(errors="replace"), reason) for line, reason in self._bad]
         # influxd looks at the tags of all points before it looks at their fields.
         refused = sorted(self._refused.items(), key=lambda found: not found[0][0])
