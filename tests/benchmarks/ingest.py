@@ -91,9 +91,10 @@ def loads(hosts: int, hours: float) -> list[Load]:
         zipped = [gzip.compress(body, 6) for body in plain]
         found.append(Load(name, plain, count, HEADERS))
         found.append(Load(f"{name} gzip", zipped, count, HEADERS | {"Content-Encoding": "gzip"}))
-    small = bodies(telegraf(hosts // 5, hours / 20), 100)
-    count = sum(body.count(b"\n") + 1 for body in small)
-    found.append(Load("telegraf, 100 lines", small, count, HEADERS, (1, 8)))
+    for size in (16, 100):
+        small = bodies(telegraf(hosts // 5, hours / 20), size)
+        count = sum(body.count(b"\n") + 1 for body in small)
+        found.append(Load(f"telegraf, {size} lines", small, count, HEADERS, (1, 8)))
     return found
 
 
