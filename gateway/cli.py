@@ -11,10 +11,11 @@ import asyncio
 import ctypes
 import gc
 import logging
+import resource
 import signal
 import socket
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -81,6 +82,7 @@ def serve(config: Path | None, **flags: object) -> None:
             stream=sys.stderr,
         )
         _tune_malloc()
+        _allow_open_files()
         listener = _listen(settings)
         app = create_app(settings)
     except (ConfigError, TinyFluxError, OSError) as exc:
@@ -160,6 +162,13 @@ class _Server(uvicorn.Server):
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.handle_exit, number, None)
         yield
+
+
+def _allow_open_files() -> None:
+    """Raise the limit of open files as far as the system lets us: each open store takes two."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # macOS: "unlimited" is more than it lets us have
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _tune_malloc() -> None:

@@ -213,6 +213,8 @@ class Log:
         interval_s: How often mode "interval" syncs.
         max_file_bytes: A file that is at least this long is the last but one.
         max_queue_bytes: Writers wait while more than this is queued.
+        idle_s: After so long without work the committer thread ends: a store that nobody writes
+            to costs none.
 
     Attributes:
         number: Number of the file that the next frame goes to.
@@ -234,6 +236,7 @@ class Log:
         interval_s: float = 1.0,
         max_file_bytes: int = 64 << 20,
         max_queue_bytes: int = 64 << 20,
+        idle_s: float = 10.0,
     ) -> None:
         self.number = number
         self.n_bytes = 0
@@ -247,6 +250,7 @@ class Log:
         self._interval_s = interval_s
         self._max_file_bytes = max_file_bytes
         self._max_queue_bytes = max_queue_bytes
+        self._idle_s = idle_s
         self._queue: deque[Entry] = deque()
         self._queued_bytes = 0
         self._changed = threading.Condition()  # guards the queue and the flags
@@ -522,7 +526,12 @@ class Log:
                 if self._is_closed and not self._queue:
                     return
                 if not self._queue:
-                    self._changed.wait(self._interval_s if self._mode == "interval" else None)
+                    has_news = self._changed.wait(
+                        self._interval_s if self._mode == "interval" else self._idle_s
+                    )
+                    if not (has_news or self._queue or self._is_dirty or self._is_committing):
+                        self._thread = None  # whoever appends starts another
+                        return
             self._enter()
             self._commit()
             if self._mode == "interval" and time.monotonic() - last_sync >= self._interval_s:

@@ -234,6 +234,20 @@ def test_a_callback_comes_from_another_thread_after_the_sync(tmp_path: Path) -> 
     log.close()
 
 
+def test_a_log_without_work_has_no_thread_and_starts_one_when_needed(tmp_path: Path) -> None:
+    log = Log(tmp_path, OsFiles(), 1, idle_s=0.001)
+    for payload in (b"a", b"b"):
+        done = threading.Event()
+        log.append(Kind.BATCH, payload, lambda _, done=done: done.set())  # type: ignore[misc]
+        assert done.wait(30)
+        thread = log._thread
+        if thread is not None:
+            thread.join(30)
+        assert log._thread is None
+    log.close()
+    assert read_directory(tmp_path) == [b"a", b"b"]
+
+
 def test_a_callback_that_raises_does_not_hurt_the_others(tmp_path: Path) -> None:
     log = Log(tmp_path, OsFiles(), 1)
     done = threading.Event()
