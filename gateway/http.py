@@ -29,7 +29,8 @@ _INFLATE_STEP: Final = 1 << 20
 _DEFLATED_STEP: Final = 16 << 10
 _MAX_ZSTD_WINDOW: Final = 8 << 20  # RFC 8878 asks for no more
 _ZSTD_STEP: Final = 256  # bytes in; a block of 4 may be 128 kB
-_LINE_BREAKS: Final = str.maketrans("\r\n\0", "   ")
+# A header with one of these is never sent: the server breaks the connection off instead.
+_CONTROLS: Final = dict.fromkeys([*range(9), *range(10, 32), 127], " ")
 
 
 class ClientGone(Exception):
@@ -191,7 +192,7 @@ def error_response(
     response = Response(content, status, {"content-type": media_type, **(headers or {})})
     if status != 401:
         # Differs from influxd: ASCII only, which every client can read.
-        value = text.translate(_LINE_BREAKS).encode("ascii", "backslashreplace")
+        value = text.translate(_CONTROLS).encode("ascii", "backslashreplace")
         value = value[:MAX_ERROR_HEADER_BYTES]
         response.raw_headers.append((b"x-influxdb-error", value))
     return response

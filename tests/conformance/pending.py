@@ -1,4 +1,4 @@
-"""Cases of what is not built yet, by the issue that builds it: expected to fail, strictly.
+"""Cases of what is not built yet, by what is missing: expected to fail, strictly.
 
 A case that starts to pass fails the run until it has left this list.
 """
@@ -6,7 +6,7 @@ A case that starts to pass fails the run until it has left this list.
 from __future__ import annotations
 
 NOT_BUILT: dict[str, tuple[str, ...]] = {
-    "issue 6: holt_winters": (
+    "holt_winters is not built": (
         "technical::holt_winters of a forecast",
         "technical::holt_winters with a season",
         "technical::holt_winters with fit",
