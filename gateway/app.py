@@ -62,6 +62,7 @@ _STATUSES: Final[dict[type[Exception], int]] = {
     StorageReadOnly: 503,
     StorageClosed: 503,
     TinyFluxError: 500,
+    MemoryError: 503,
 }
 
 _CORS: Final = (  # influxdb 1.x services/httpd: cors()
@@ -216,7 +217,7 @@ def _answer(exc: Exception, scope: Scope) -> Response:
     for kind in type(exc).__mro__:
         if kind in _STATUSES:
             _log.warning("request failed path=%s error=%s", scope["path"], exc)
-            return error_response(_STATUSES[kind], str(exc))
+            return error_response(_STATUSES[kind], str(exc) or "out of memory")
     _log.error("request failed path=%s", scope["path"], exc_info=exc)
     return error_response(500, "internal error")
 

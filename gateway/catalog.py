@@ -414,13 +414,17 @@ def _write(path: Path, contents: _Contents) -> None:
         "users": [users.to_document(user) for user in contents.users.values()],
         "dropping": contents.dropping,
     }
+    body = orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
     temporary = path.with_suffix(".tmp")
-    with open(temporary, "wb", opener=_open_private) as file:
-        file.write(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    _sync_directory(path.parent)
+    try:
+        with open(temporary, "wb", opener=_open_private) as file:
+            file.write(body)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_directory(path.parent)
+    except OSError as exc:
+        raise StorageError(f"the catalog could not be written: {exc}") from exc
 
 
 def _sync_directory(path: Path) -> None:

@@ -288,3 +288,16 @@ def test_closed_catalog_opens_and_changes_nothing(tmp_path: Path) -> None:
         catalog.storage("t")
     with pytest.raises(StorageClosed):
         catalog.create_database("u")
+
+
+def test_change_that_cannot_be_written_is_an_error_and_no_change(tmp_path: Path) -> None:
+    catalog = Catalog(tmp_path, Settings())
+    catalog.create_database("kept")
+    (tmp_path / "catalog.tmp").mkdir()  # what the file is written to first
+    with pytest.raises(StorageError, match="the catalog could not be written"):
+        catalog.create_database("lost")
+    assert list(catalog.databases) == ["kept"]
+    (tmp_path / "catalog.tmp").rmdir()
+    catalog.create_database("later")
+    catalog.close()
+    assert list(Catalog(tmp_path, Settings()).databases) == ["kept", "later"]
