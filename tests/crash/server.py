@@ -1,14 +1,16 @@
 """Starts our server again and again: `python -m tests.crash.server <data> [<flag> ...]`.
 
 For each line on stdin a fresh process is forked that runs `serve` with these arguments, so a start
-costs no import. On stdout: `pid <n>`, what the server prints (its address), and `dead <status>`
-when it is gone.
+costs no import, and neither does the first flush: it would be killed before it begins. On stdout:
+`pid <n>`, what the server prints (its address), and `dead <status>` when it is gone.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+
+import pyarrow.parquet  # noqa: F401  # what a flush needs
 
 from gateway.cli import main as gateway
 

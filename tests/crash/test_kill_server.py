@@ -165,7 +165,7 @@ def test_what_a_killed_server_acknowledged_is_there_once(
         ]
         for thread in threads:
             thread.start()
-        for _ in range(chance.randint(1, 60)):
+        for _ in range(chance.randint(1, chance.choice((30, 400)))):  # long enough to flush
             assert acknowledgements.acquire(timeout=TIMEOUT_S)
         os.kill(pid, signal.SIGKILL)
         for thread in threads:
