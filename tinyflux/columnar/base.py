@@ -355,7 +355,7 @@ class ColumnarStorage(Storage, Reader):
         be quick and must not use the storage.
 
         Raises:
-            StorageReadOnly: The log had failed before.
+            StorageReadOnly: The disk does not take it now; it can be tried again.
             StorageClosed: After close().
         """
 
