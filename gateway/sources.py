@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -111,8 +112,9 @@ def _matching_names(source: ast.Measurement, reader: Reader) -> list[str]:
 class _FrameReader(Reader):
     """Reads frames that are in memory; a subclass says which."""
 
+    @abstractmethod
     def _frames(self, measurement: str) -> Iterator[Frame]:
-        raise NotImplementedError
+        """Yield all frames of a measurement."""
 
     def tag_keys(self, measurement: str) -> list[str]:
         """Return the tag keys of the frames, sorted."""
@@ -229,6 +231,9 @@ class CastReader(_FrameReader):
     def series(self, measurement: str, query: Query | None = None) -> SeriesSet:
         """Return the series of the reader."""
         return self._reader.series(measurement, query)
+
+    def _frames(self, measurement: str) -> Iterator[Frame]:
+        yield from self.scan(ScanRequest(measurement))
 
 
 def _cast(column: FieldColumn, kind: FieldType) -> FieldColumn:
