@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 # Up to this many pairs of measurement and layout, a table of them beats sorting the rows.
 _PAIR_TABLE_SIZE: Final = 1 << 16
+# Every field is a column of each read of `*`: a client that makes up names must not fill memory.
+MAX_FIELDS: Final = 16_384
 _NUMBERS: Final = frozenset({FieldType.FLOAT, FieldType.INTEGER})
 
 
@@ -166,6 +168,8 @@ class Intake:
                 joined[name] = FieldType.FLOAT
             else:
                 return conflict(measurement, name, kind, old)
+        if len(fields) < len(joined) > MAX_FIELDS:
+            return f'too many fields: measurement "{measurement}" may have {MAX_FIELDS}'
         return joined
 
     def forget(self, measurement: int) -> None:

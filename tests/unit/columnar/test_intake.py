@@ -9,7 +9,7 @@ import pytest
 
 from tinyflux.batch import BatchBuilder, FieldType, PointBatch, series_key
 from tinyflux.columnar.base import Rejection
-from tinyflux.columnar.intake import Intake, join
+from tinyflux.columnar.intake import MAX_FIELDS, Intake, join
 from tinyflux.columnar.series import SeriesIndex
 from tinyflux.errors import FieldTypeConflict
 
@@ -149,3 +149,17 @@ def test_an_empty_batch_is_taken() -> None:
     nothing.keys = []
     assert len(intake.take(nothing).block) == 0
     assert index.view().count == 0
+
+
+def test_points_that_would_give_a_measurement_too_many_fields_are_refused() -> None:
+    intake, index = intake_on()
+    intake.take(batch_of(("cpu", "a", 0, {f"f{i}": 1.0 for i in range(MAX_FIELDS - 1)})))
+    taken = intake.take(
+        batch_of(("cpu", "a", 1, {"x": 1.0, "y": 1.0}), ("cpu", "a", 2, {"x": 1.0, "f1": 2.0}))
+    )
+    reason = f'too many fields: measurement "cpu" may have {MAX_FIELDS}'
+    assert taken.rejected == (Rejection(1, reason),)
+    assert taken.block.times.tolist() == [2]
+    assert len(index.view().fields("cpu")) == MAX_FIELDS
+    later = intake.take(batch_of(("cpu", "b", 3, {"f7": 1.0}), ("mem", "a", 3, {"new": 1.0})))
+    assert later.rejected == ()
