@@ -78,7 +78,7 @@ def test_origin_gets_cors_headers(client: TestClient) -> None:
         (StorageError("disk on fire"), 500, "disk on fire"),
         (TinyFluxError("something"), 500, "something"),
         (RuntimeError("secret detail"), 500, "internal error"),
-        (MemoryError(), 500, "internal error"),
+        (MemoryError(), 503, "out of memory"),
     ],
     ids=lambda value: type(value).__name__,
 )
