@@ -1,11 +1,10 @@
 """Runs the plan of a SELECT: asks the engine, then transforms, fills, computes, orders, limits.
 
-Three ways lead to rows (`gateway.rows.Axis` and its columns), everything after them is shared:
+Two ways lead to rows (`gateway.rows.Axis` and its columns), everything after them is shared:
 
-    _read_points    raw queries and transformations of fields: a row a point
-    _read_windows   aggregates and selectors: a row a group and window, from the engine's
-        `aggregate`
-    _read_chosen    distinct, top, bottom, sample: the points that a function chooses
+    _read_points    a row a point: raw queries, transformations of fields, and the points that
+                    distinct, top, bottom and sample choose
+    read_grid       a row a group and window: aggregates and selectors, by the engine's `aggregate`
 
 A statement reads one snapshot of each store, taken when it starts.
 """
@@ -24,7 +23,7 @@ from gateway.errors import StatementError
 from gateway.functions.rows import choose
 from gateway.into import write_into
 from gateway.planner import compile_select, plan, walk
-from gateway.points import Points, read_points
+from gateway.points import read_points
 from gateway.rows import Axis, Col, evaluate
 from gateway.sources import Snapshots, Table, resolve
 from gateway.windowed import Grid, read_grid
@@ -126,9 +125,7 @@ class _Run:
         )
         if scan.start_ns > scan.end_ns:
             return None
-        if shape.rows_call is not None:
-            rows = self._read_chosen(made, table, scan, shape.rows_call)
-        elif made.leaves or made.transformed:
+        if shape.rows_call is None and (made.leaves or made.transformed):
             rows = _from_grid(read_grid(made, table, scan, self.session))
         else:
             rows = self._read_points(made, table, scan)
@@ -139,21 +136,12 @@ class _Run:
         return _answer(made, table.name, rows)
 
     def _read_points(self, made: Plan, table: Table, scan: ScanRequest) -> _Rows | None:
+        """Return the points as rows, or those that the function of several rows chooses."""
         points = read_points(made, table, scan, self.session)
-        if points is None:
-            return None
-        return _Rows(points.axis(made.shape.select.descending), points.groups, points.leaves)
-
-    def _read_chosen(
-        self, made: Plan, table: Table, scan: ScanRequest, call: ast.Call
-    ) -> _Rows | None:
-        points = read_points(made, table, scan, self.session)
-        if points is None:
-            return None
-        chosen: Points | None = choose(call, points, made, table)
-        if chosen is None:
-            return None
-        return _Rows(chosen.axis(made.shape.select.descending), chosen.groups, chosen.leaves)
+        call = made.shape.rows_call
+        if points is not None and call is not None:
+            points = choose(call, points, made, table)
+        return None if points is None else _Rows(points.axis(), points.groups, points.leaves)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -44,7 +44,7 @@ class Points:
     times: Int64s
     leaves: Mapping[ast.Expr, Col]
 
-    def axis(self, _descending: bool) -> Axis:
+    def axis(self) -> Axis:
         """Return the rows as an axis."""
         return Axis(self.rows, self.times, np.ones(len(self.rows), np.bool_))
 

@@ -159,7 +159,6 @@ class SubQuery:
 
 
 Source: TypeAlias = Measurement | SubQuery
-LimitValue: TypeAlias = int
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,10 +174,10 @@ class Select:
     fill_value: int | float = 0
     descending: bool = False
     is_ordered: bool = False  # an ORDER BY was written
-    limit: LimitValue = 0
-    offset: LimitValue = 0
-    slimit: LimitValue = 0
-    soffset: LimitValue = 0
+    limit: int = 0
+    offset: int = 0
+    slimit: int = 0
+    soffset: int = 0
     timezone: str = ""
 
 
@@ -474,8 +473,8 @@ class ShowMeasurements:
     retention_policy: str = ""
     measurement: NameFilter | None = None
     condition: Expr | None = None
-    limit: LimitValue = 0
-    offset: LimitValue = 0
+    limit: int = 0
+    offset: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -486,10 +485,10 @@ class ShowTagKeys:
     sources: tuple[Measurement, ...] = ()
     key: NameFilter | None = None
     condition: Expr | None = None
-    limit: LimitValue = 0
-    offset: LimitValue = 0
-    slimit: LimitValue = 0
-    soffset: LimitValue = 0
+    limit: int = 0
+    offset: int = 0
+    slimit: int = 0
+    soffset: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -502,8 +501,8 @@ class ShowTagValues:
     condition: Expr | None = None
     descending: bool = False
     is_ordered: bool = False
-    limit: LimitValue = 0
-    offset: LimitValue = 0
+    limit: int = 0
+    offset: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -512,8 +511,8 @@ class ShowFieldKeys:
 
     database: str = ""
     sources: tuple[Measurement, ...] = ()
-    limit: LimitValue = 0
-    offset: LimitValue = 0
+    limit: int = 0
+    offset: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -525,8 +524,8 @@ class ShowSeries:
     condition: Expr | None = None
     descending: bool = False
     is_ordered: bool = False
-    limit: LimitValue = 0
-    offset: LimitValue = 0
+    limit: int = 0
+    offset: int = 0
 
 
 class Countable(StrEnum):
@@ -550,8 +549,8 @@ class ShowCardinality:
     key: NameFilter | None = None
     condition: Expr | None = None
     dimensions: tuple[Expr, ...] = ()
-    limit: LimitValue = 0
-    offset: LimitValue = 0
+    limit: int = 0
+    offset: int = 0
 
 
 Statement: TypeAlias = (

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from gateway.session import Session
-    from grammar import ast
 
     # A runner takes the statement of its own type; the table in run.py holds them by that type.
     Runner: TypeAlias = Callable[..., list[Series]]
@@ -26,12 +25,8 @@ def table(columns: list[str], rows: Sequence[Sequence[object]], name: str = "") 
     return Series(name, columns, [*data] if rows else [[] for _ in columns])
 
 
-def page(
-    rows: Sequence[Sequence[object]], limit: ast.LimitValue, offset: ast.LimitValue
-) -> Sequence[Sequence[object]]:
+def page(rows: Sequence[Sequence[object]], limit: int, offset: int) -> Sequence[Sequence[object]]:
     """Return the rows that LIMIT and OFFSET leave; a limit of 0 is none."""
-    assert isinstance(limit, int)
-    assert isinstance(offset, int)  # parameters were bound by the parser
     return rows[offset : offset + limit] if limit else rows[offset:]
 
 
