@@ -25,7 +25,8 @@ from gateway.errors import InfluxError
 from gateway.http import INFLUXDB_VERSION, ClientGone, error_response, header
 from gateway.intake import Intake, WriteEndpoint
 from gateway.metrics import Metrics
-from gateway.prometheus import RemoteWrite
+from gateway.prometheus.read import RemoteRead
+from gateway.prometheus.write import RemoteWrite
 from gateway.query import QueryEndpoint
 from gateway.running import RunningQueries
 from gateway.status import StatusEndpoints
@@ -98,6 +99,7 @@ def create_app(settings: Settings, *, in_memory: bool = False) -> Starlette:
     query = QueryEndpoint(catalog, authentication, settings, metrics, running)
     intake = Intake(catalog, authentication, writer, settings, metrics)
     v2 = V2Endpoints(catalog, authentication, settings)
+    remote_read = RemoteRead(catalog, authentication, settings, query.threads)
     udp = UdpListener(writer, settings, metrics) if settings.udp_port >= 0 else None
     status = StatusEndpoints(catalog, authentication, writer, running, metrics, settings)
 
@@ -131,6 +133,7 @@ def create_app(settings: Settings, *, in_memory: bool = False) -> Starlette:
             Route("/write", WriteEndpoint(intake, describe_write), methods=["POST", "OPTIONS"]),
             _without_head(Route("/query", query, methods=["GET", "POST", "OPTIONS"])),
             *_other_writes(intake, v2, settings),
+            Route("/api/v1/prom/read", remote_read.read, methods=["POST"]),
             Route("/ping", status.ping),
             Route("/status", status.status),
             Route("/health", status.health),

@@ -1,7 +1,7 @@
 """What all ways to write by HTTP share: who may, the body under its limits, the wait.
 
 `WriteEndpoint` is the application of such a path. What differs is one function, which reads a
-request without its body: `gateway.write`, `gateway.v2`, `gateway.v3`, `gateway.prometheus`.
+request without its body: `gateway.write`, `gateway.v2`, `gateway.v3`, `gateway.prometheus.write`.
 """
 
 from __future__ import annotations

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 from starlette.testclient import TestClient
 
-from gateway import prometheus
 from gateway.app import create_app
 from gateway.config import Settings
+from gateway.prometheus import write as remote_write
 from tests.unit.gateway.protobuf import STALE, label, message, sample, series, snappy, varint
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def test_labels_after_their_samples_are_those_of_the_series(db: TestClient, ask:
 def test_label_set_seen_before_stays_the_same_series(
     db: TestClient, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prometheus, "MAX_REMEMBERED", 3)
+    monkeypatch.setattr(remote_write, "MAX_REMEMBERED", 3)
     for time_ms in range(3):
         for host in range(5):
             data = series({"__name__": "m", "host": f"h{host}"}, [(host, time_ms)])

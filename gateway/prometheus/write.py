@@ -22,16 +22,15 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from gateway.errors import BadRequest, NotInstalled, TooLarge, UnsupportedType
+from gateway.errors import BadRequest, UnsupportedType
 from gateway.http import header, url_parameters
 from gateway.lineprotocol.parser import Parsed
+from gateway.prometheus.messages import check_snappy, fields, from_snappy
 from gateway.writer import Write
 from tinyflux.batch import MAX_TIME_NS, FieldType, PointBatch, series_key
 from tinyflux.columnar.base import Rejection
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from starlette.types import Scope
 
     from gateway.config import Settings
@@ -43,8 +42,6 @@ NAMELESS: Final = "prom_metric_not_specified"  # influxdb 1.x prometheus: measur
 MAX_TIME_MS: Final = MAX_TIME_NS // 1_000_000
 MAX_REMEMBERED: Final = 100_000  # label sets
 MAX_REMEMBERED_BYTES: Final = 2048  # of a label set; longer ones are read each time
-# No snappy block inflates further: a copy of 64 bytes takes 3.
-MAX_SNAPPY_RATIO: Final = 22
 
 # Field numbers with wire types: what a protocol buffer has before each content.
 _FIRST_MESSAGE: Final = 1 << 3 | 2  # timeseries, labels, name
@@ -75,7 +72,7 @@ class RemoteWrite:
             raise BadRequest("database is required")
         if "io.prometheus.write.v2" in header(scope, b"content-type"):
             raise UnsupportedType("remote write 2.0 is not supported; send prometheus.WriteRequest")
-        _check_snappy()
+        check_snappy()
         return Write(
             b"",
             database,
@@ -91,10 +88,10 @@ class RemoteWrite:
             BadRequest: Not snappy, or not the message.
             TooLarge: It would inflate beyond a limit; nothing was inflated.
         """
-        data = _from_snappy(body, self._settings.max_inflated_bytes)
+        data = from_snappy(body, self._settings.max_inflated_bytes)
         samples = _Samples()
         try:
-            for tag, start, end in _fields(data, 0, len(data)):
+            for tag, start, end in fields(data, 0, len(data)):
                 if tag == _FIRST_MESSAGE:
                     self._read_series(data, start, end, samples)
         except (IndexError, struct.error):
@@ -104,7 +101,7 @@ class RemoteWrite:
     def _read_series(self, data: bytes, start: int, end: int, samples: _Samples) -> None:
         labels: list[tuple[int, int]] = []
         found: list[tuple[int, int]] = []
-        for tag, first, stop in _fields(data, start, end):
+        for tag, first, stop in fields(data, start, end):
             if tag == _FIRST_MESSAGE:
                 labels.append((first, stop))
             elif tag == _SECOND_MESSAGE:
@@ -178,7 +175,7 @@ def _series(labels: dict[str, str]) -> tuple[bytes, str]:
 
 def _label(data: bytes, start: int, end: int) -> tuple[str, str]:
     name = value = ""
-    for tag, first, stop in _fields(data, start, end):
+    for tag, first, stop in fields(data, start, end):
         if tag == _FIRST_MESSAGE:
             name = data[first:stop].decode(errors="replace")
         elif tag == _SECOND_MESSAGE:
@@ -188,80 +185,9 @@ def _label(data: bytes, start: int, end: int) -> tuple[str, str]:
 
 def _sample(data: bytes, start: int, end: int) -> tuple[float, int]:
     value, timestamp_ms = 0.0, 0  # protobuf leaves out what is zero
-    for tag, first, _ in _fields(data, start, end):
+    for tag, first, _ in fields(data, start, end):
         if tag == _SAMPLE_VALUE:
             value = _DOUBLE.unpack_from(data, first)[0]
         elif tag == _SAMPLE_TIMESTAMP:
             timestamp_ms = first
     return value, timestamp_ms
-
-
-# --- protocol buffers and snappy ------------------------------------------------------------------
-def _fields(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Yield the fields of a message: tag, start and end of the content; of a varint its value.
-
-    Raises:
-        BadRequest: A content is longer than the message, or of a type that no message has.
-        IndexError: The data end before the message.
-    """
-    while at < end:
-        tag, at = _varint(data, at)
-        wire = tag & 7
-        if wire == 0:
-            value, at = _varint(data, at)
-            yield tag, value - (1 << 64) if value >> 63 else value, at
-            continue
-        if wire == 2:
-            size, at = _varint(data, at)
-        elif wire in {1, 5}:
-            size = 8 if wire == 1 else 4
-        else:
-            raise BadRequest(f"proto: illegal wireType {wire}")
-        if at + size > end:
-            raise BadRequest("unexpected EOF")
-        yield tag, at, at + size
-        at += size
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """Return an unsigned number below 2**64 and where it ends."""
-    value = data[at]
-    at += 1
-    if value < 128:
-        return value, at
-    value &= 127
-    for shift in range(7, 70, 7):
-        byte = data[at]
-        at += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value & (1 << 64) - 1, at
-    raise BadRequest("proto: integer overflow")
-
-
-def _check_snappy() -> None:
-    try:
-        import cramjam  # noqa: F401 - an extra, and 5 MB of memory
-    except ImportError:
-        raise NotInstalled(
-            "remote write needs snappy: pip install 'tinyflux-gateway[prometheus]'"
-        ) from None
-
-
-def _from_snappy(body: bytes, max_bytes: int) -> bytes:
-    """Undo snappy's block format, which begins with the size of what it holds."""
-    import cramjam
-
-    corrupt = BadRequest("snappy: corrupt input")
-    try:
-        size, _ = _varint(body, 0)
-    except (IndexError, BadRequest):
-        raise corrupt from None
-    if size > max_bytes:
-        raise TooLarge("Request Entity Too Large")
-    if size > len(body) * MAX_SNAPPY_RATIO:
-        raise corrupt
-    try:
-        return bytes(cramjam.snappy.decompress_raw(body))
-    except cramjam.DecompressionError:
-        raise corrupt from None
