@@ -130,7 +130,7 @@ def test_files_that_nobody_names_are_removed_when_the_store_opens() -> None:
         files.fail_at = None
     after = files.crash(5)
     store = open_store(after)
-    named = {f"{info.number:06d}.parquet" for info in store._segments.manifest.segments}  # type: ignore[union-attr]
+    named = {f"{info.number:06d}.parquet" for info in store._state.segments.manifest.segments}  # type: ignore[union-attr]
     root = STORE / "segments"
     found = {name for shard in after.names(root) for name in after.names(root / shard)}
     assert found == named

@@ -212,7 +212,7 @@ def test_readers_see_a_rewrite_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> No
     store.append_batch(batch_of(("a", 1, {"v": 1}), ("a", 2, {"v": 2})))
     found: list[list[int]] = []
     reader = threading.Thread(target=lambda: found.append(values(store)))
-    memtable = store._layers.memtable
+    memtable = store._state.layers.memtable
     append = memtable.append
 
     def read_between(block: Any) -> None:
