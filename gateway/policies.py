@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from gateway.errors import RetentionPolicyNotFound, StatementError
+from tinyflux.batch import MAX_TIME_NS, MIN_TIME_NS
 
 HOUR_NS: Final = 3_600_000_000_000
 DAY_NS: Final = 24 * HOUR_NS
@@ -26,12 +27,24 @@ class RetentionPolicy:
         duration_ns: Points older than this may go; 0 keeps them for ever.
         shard_duration_ns: Length of one shard.
         replication: Kept and shown for InfluxDB's clients; this server has one copy.
+        future_limit_ns: Points further ahead than this are not taken; 0 takes all.
+        past_limit_ns: Points older than this are not taken; 0 takes all that `duration_ns` keeps.
     """
 
     name: str = DEFAULT_POLICY
     duration_ns: int = 0
     shard_duration_ns: int = 7 * DAY_NS
     replication: int = 1
+    future_limit_ns: int = 0
+    past_limit_ns: int = 0
+
+    def write_window(self, now_ns: int) -> tuple[int, int] | None:
+        """Return the first and the last time that a point may have now, None where any may, ns."""
+        ages = [age for age in (self.duration_ns, self.past_limit_ns) if age]
+        if not ages and not self.future_limit_ns:
+            return None
+        first_ns = now_ns - min(ages) if ages else MIN_TIME_NS
+        return first_ns, now_ns + self.future_limit_ns if self.future_limit_ns else MAX_TIME_NS
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +141,8 @@ class PolicyChange:
     shard_duration_ns: int | None = None
     replication: int | None = None
     is_default: bool = False
+    future_limit_ns: int | None = None
+    past_limit_ns: int | None = None
 
 
 def shard_duration(duration_ns: int, wanted_ns: int | None = None) -> int:
@@ -170,7 +185,12 @@ def new_policy(name: str, change: PolicyChange) -> RetentionPolicy:
     directory_name(name)
     duration = change.duration_ns or 0
     policy = RetentionPolicy(
-        name, duration, shard_duration(duration, change.shard_duration_ns), change.replication or 1
+        name,
+        duration,
+        shard_duration(duration, change.shard_duration_ns),
+        change.replication or 1,
+        change.future_limit_ns or 0,
+        change.past_limit_ns or 0,
     )
     _check_durations(policy)
     return policy
@@ -212,7 +232,7 @@ def altered_policy(old: RetentionPolicy, change: PolicyChange) -> RetentionPolic
 
 
 def _changed(old: RetentionPolicy, change: PolicyChange) -> RetentionPolicy:
-    duration = old.duration_ns if change.duration_ns is None else change.duration_ns
+    duration = _given(change.duration_ns, old.duration_ns)
     wanted = change.shard_duration_ns
     return replace(
         old,
@@ -221,4 +241,10 @@ def _changed(old: RetentionPolicy, change: PolicyChange) -> RetentionPolicy:
         if wanted is None
         else shard_duration(duration, wanted),
         replication=change.replication or old.replication,
+        future_limit_ns=_given(change.future_limit_ns, old.future_limit_ns),
+        past_limit_ns=_given(change.past_limit_ns, old.past_limit_ns),
     )
+
+
+def _given(wanted: int | None, old: int) -> int:
+    return old if wanted is None else wanted

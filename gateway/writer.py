@@ -159,7 +159,7 @@ class Writer:
             self._catalog.create_database(write.database)
         policy = self._catalog.database(write.database).policy(write.retention_policy)
         storage = self._catalog.storage(write.database, policy.name)
-        batch, n_expired = _within_retention(parsed.batch, policy.duration_ns, now_ns)
+        batch, n_expired = _within_retention(parsed.batch, policy.write_window(now_ns))
         if write.is_whole:
             _check_whole(parsed, n_expired, storage)
         result = storage.append_batch(batch, acknowledgement.durable)
@@ -215,11 +215,11 @@ class _Acknowledgement:
         self._done(self._error)
 
 
-def _within_retention(batch: PointBatch, duration_ns: int, now_ns: int) -> tuple[PointBatch, int]:
-    """Return the points that are young enough, and how many were not; a duration of 0 keeps all."""
-    if not duration_ns:
+def _within_retention(batch: PointBatch, window: tuple[int, int] | None) -> tuple[PointBatch, int]:
+    """Return the points that the policy takes now, and how many it does not; None takes all."""
+    if window is None:
         return batch, 0
-    keep = batch.times >= now_ns - duration_ns
+    keep = (batch.times >= window[0]) & (batch.times <= window[1])
     n_expired = len(batch) - int(keep.sum())
     return (batch.take(keep), n_expired) if n_expired else (batch, 0)
 

@@ -55,24 +55,35 @@ def drop_retention_policy(statement: ast.DropRetentionPolicy, session: Session) 
 
 
 def show_retention_policies(statement: ast.ShowRetentionPolicies, session: Session) -> list[Series]:
-    """List the policies of a database in the order they were created."""
+    """List the policies of a database in the order they were created.
+
+    The limits of 1.12 are shown once a policy has one; until then the answer is that of 1.6.
+    """
     database = session.catalog.database(database_of(session, statement.database))
-    rows = [
-        (
-            policy.name,
-            go_duration(policy.duration_ns),
-            go_duration(policy.shard_duration_ns),
-            policy.replication,
-            policy.name == database.default_policy,
-        )
-        for policy in database.policies
-    ]
-    return [table(["name", "duration", "shardGroupDuration", "replicaN", "default"], rows)]
+    columns = {
+        "name": [policy.name for policy in database.policies],
+        "duration": [go_duration(policy.duration_ns) for policy in database.policies],
+        "shardGroupDuration": [
+            go_duration(policy.shard_duration_ns) for policy in database.policies
+        ],
+        "replicaN": [policy.replication for policy in database.policies],
+        "futureWriteLimit": [go_duration(policy.future_limit_ns) for policy in database.policies],
+        "pastWriteLimit": [go_duration(policy.past_limit_ns) for policy in database.policies],
+        "default": [policy.name == database.default_policy for policy in database.policies],
+    }
+    if not any(policy.future_limit_ns or policy.past_limit_ns for policy in database.policies):
+        del columns["futureWriteLimit"], columns["pastWriteLimit"]
+    return [table(list(columns), list(zip(*columns.values(), strict=True)))]
 
 
 def _change(options: ast.PolicyOptions) -> PolicyChange:
     return PolicyChange(
-        options.duration_ns, options.shard_duration_ns, options.replication, options.is_default
+        options.duration_ns,
+        options.shard_duration_ns,
+        options.replication,
+        options.is_default,
+        options.future_limit_ns,
+        options.past_limit_ns,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import time
 import zlib
 from typing import TYPE_CHECKING
 
@@ -193,6 +194,39 @@ def test_points_beyond_the_retention_policy_are_dropped(db: TestClient, ask: Ask
     assert response.json()["error"] == ("partial write: points beyond retention policy dropped=1")
     [result] = ask("SELECT v FROM short.cpu", "t")
     assert "series" in result
+
+
+def test_points_outside_the_write_limits_are_dropped(db: TestClient, ask: Ask) -> None:
+    """InfluxDB 1.12's FUTURE and PAST LIMIT; the words are those that Telegraf looks for."""
+    ask("CREATE RETENTION POLICY p ON t DURATION INF REPLICATION 1 FUTURE LIMIT 1h PAST LIMIT 2h")
+    now = int(time.time())
+    lines = [f"m v={hours} {now + hours * 3600 + 60 * (hours < 0)}" for hours in range(-3, 3)]
+    response = db.post("/write?db=t&rp=p&precision=s", content="\n".join(lines))
+    text = "partial write: points beyond retention policy dropped=2"
+    assert (response.status_code, response.json()) == (400, {"error": text})
+    [result] = ask("SELECT v FROM p.m", "t")
+    assert [row[1] for row in result["series"][0]["values"]] == [-2, -1, 0, 1]  # type: ignore[index]
+
+
+def test_write_limits_are_shown_once_there_are_some_and_can_be_altered(ask: Ask) -> None:
+    ask("CREATE DATABASE t WITH FUTURE LIMIT 90m NAME p")
+    [result] = ask("SHOW RETENTION POLICIES ON t")
+    columns = ["name", "duration", "shardGroupDuration", "replicaN"]
+    limits = ["futureWriteLimit", "pastWriteLimit"]
+    assert result["series"] == [
+        {
+            "columns": [*columns, *limits, "default"],
+            "values": [["p", "0s", "168h0m0s", 1, "1h30m0s", "0s", True]],
+        }
+    ]
+    ask("ALTER RETENTION POLICY p ON t PAST LIMIT 1d")
+    [result] = ask("SHOW RETENTION POLICIES ON t")
+    assert result["series"][0]["values"] == [  # type: ignore[index]
+        ["p", "0s", "168h0m0s", 1, "1h30m0s", "24h0m0s", True]
+    ]
+    ask("ALTER RETENTION POLICY p ON t FUTURE LIMIT 0s PAST LIMIT 0s")
+    [result] = ask("SHOW RETENTION POLICIES ON t")
+    assert result["series"][0]["columns"] == [*columns, "default"]  # type: ignore[index]
 
 
 @pytest.mark.parametrize(
