@@ -19,6 +19,7 @@ from starlette.routing import Route
 
 from gateway import retention
 from gateway.auth import Authentication
+from gateway.buckets import BucketEndpoints
 from gateway.catalog import Catalog
 from gateway.continuous import ContinuousQueries
 from gateway.errors import InfluxError
@@ -99,6 +100,7 @@ def create_app(settings: Settings, *, in_memory: bool = False) -> Starlette:
     query = QueryEndpoint(catalog, authentication, settings, metrics, running)
     intake = Intake(catalog, authentication, writer, settings, metrics)
     v2 = V2Endpoints(catalog, authentication, settings)
+    buckets = BucketEndpoints(catalog, authentication, settings)
     remote_read = RemoteRead(catalog, authentication, settings, query.threads)
     udp = UdpListener(writer, settings, metrics) if settings.udp_port >= 0 else None
     status = StatusEndpoints(catalog, authentication, writer, running, metrics, settings)
@@ -134,6 +136,8 @@ def create_app(settings: Settings, *, in_memory: bool = False) -> Starlette:
             _without_head(Route("/query", query, methods=["GET", "POST", "OPTIONS"])),
             *_other_writes(intake, v2, settings),
             Route("/api/v1/prom/read", remote_read.read, methods=["POST"]),
+            Route("/api/v2/buckets", buckets.buckets, methods=["GET", "POST"]),
+            Route("/api/v2/buckets/{id:path}", buckets.bucket, methods=["GET", "PATCH", "DELETE"]),
             Route("/ping", status.ping),
             Route("/status", status.status),
             Route("/health", status.health),
@@ -157,8 +161,6 @@ def _other_writes(intake: Intake, v2: V2Endpoints, settings: Settings) -> list[R
         Route("/api/v1/prom/write", remote_write, methods=["POST"]),
         Route("/api/v2/write", write_v2, methods=["POST", "OPTIONS"]),
         Route("/api/v2/delete", v2.delete, methods=["POST"]),
-        Route("/api/v2/buckets", v2.buckets, methods=["GET", "POST"]),
-        Route("/api/v2/buckets/{id:path}", v2.bucket),
         Route("/api/v3/write_lp", write_v3, methods=["POST", "OPTIONS"]),
     ]
 

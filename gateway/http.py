@@ -19,7 +19,10 @@ from gateway.errors import BadRequest, NotInstalled, RequestTimeout, TooLarge
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
 
+    from starlette.requests import Request
     from starlette.types import Receive, Scope
+
+    from gateway.config import Settings
 
 # Clients read the number to choose what they may ask for; it says whom we answer like, not who we
 # are.
@@ -95,6 +98,25 @@ async def body_chunks(scope: Scope, receive: Receive, max_bytes: int) -> AsyncIt
         if chunk:
             yield chunk
         more = message.get("more_body", False)
+
+
+async def read_json(request: Request, settings: Settings) -> dict[str, object]:
+    """Return the JSON object in the body of a request.
+
+    Raises:
+        BadRequest: There is none.
+        TooLarge, RequestTimeout, ClientGone: As for every body.
+    """
+    limit = settings.max_body_bytes
+    async with time_limit(settings.body_timeout_s):
+        chunks = [chunk async for chunk in body_chunks(request.scope, request.receive, limit)]
+    try:
+        document = orjson.loads(b"".join(chunks))
+    except orjson.JSONDecodeError as exc:
+        raise BadRequest(f"body is not JSON: {exc}") from None
+    if not isinstance(document, dict):
+        raise BadRequest("body is not a JSON object")
+    return document
 
 
 def inflate(body: bytes, coding: str, max_bytes: int, max_ratio: int) -> bytes:

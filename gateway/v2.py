@@ -1,4 +1,4 @@
-"""What InfluxDB 1.x answers of version 2's API: /api/v2/write, /api/v2/delete, /api/v2/buckets.
+"""What InfluxDB 1.x answers of version 2's API: /api/v2/write and /api/v2/delete.
 
 A bucket is `database` or `database/policy`; organisations are not looked at, the token is
 `user:password` (`gateway.auth`). The edge puts `code` and `message` beside `error` in refusals.
@@ -14,9 +14,9 @@ import orjson
 from starlette.responses import Response
 
 from gateway.conditions import compile_condition
-from gateway.errors import BadRequest, Forbidden, NotFound, StatementError
-from gateway.http import body_chunks, header, time_limit, url_parameters
-from gateway.policies import DEFAULT_POLICY, PolicyChange
+from gateway.errors import BadRequest, NotFound, StatementError
+from gateway.http import header, read_json, url_parameters
+from gateway.policies import DEFAULT_POLICY
 from gateway.rights import authorize_write
 from gateway.timerange import parse_time
 from gateway.writer import Write
@@ -48,8 +48,6 @@ CODES: Final = {  # influxdb 2 kit/platform/errors
     501: "not implemented",
     503: "unavailable",
 }
-MAX_BUCKETS: Final = 100  # influxdb 2 MaxPageSize
-SECOND_NS: Final = 1_000_000_000
 
 _TERM: Final = re.compile(
     r"""\s*(?P<key>"(?:[^"\\]|\\.)*"|[^\s"'=!~<>()]+)\s*=\s*"""
@@ -68,6 +66,20 @@ def split_bucket(bucket: str) -> tuple[str, str]:
     if not database:
         raise BadRequest("bucket is required: database or database/policy")
     return database, policy
+
+
+def policy_of(catalog: Catalog, database: str, policy: str) -> RetentionPolicy:
+    """Return the policy of a bucket; "" is the default one.
+
+    Raises:
+        NotFound: There is no such database or policy; 404, where version 1 says 500.
+    """
+    entry = catalog.databases.get(database)
+    if entry is None:
+        raise NotFound(f'database not found: "{database}"')
+    if not entry.has_policy(policy or entry.default_policy):
+        raise NotFound(f"retention policy not found: {policy or entry.default_policy}")
+    return entry.policy(policy)
 
 
 def with_code(refusal: Response) -> Response:
@@ -102,7 +114,7 @@ class V2Endpoints:
         if precision not in PRECISIONS:
             raise BadRequest(f'invalid precision "{precision}" (use ns, us, ms or s)')
         if database in self._catalog.databases:
-            self._check_policy(database, policy)
+            policy_of(self._catalog, database, policy)
         creates = self._settings.v2_creates_databases and policy in {"", DEFAULT_POLICY}
         coding = header(scope, b"content-encoding")
         return Write(b"", database, policy, precision, coding, creates_database=creates)
@@ -115,85 +127,15 @@ class V2Endpoints:
         user = await self._authentication.user(request.scope)
         bucket = url_parameters(request.scope).get("bucket", "")
         database, policy = split_bucket(bucket)
-        self._check_policy(database, policy)
+        policy_of(self._catalog, database, policy)
         authorize_write(user, database)
-        document = await self._document(request)
+        document = await read_json(request, self._settings)
         start_ns = max(_time(document, "start"), MIN_TIME_NS)
         stop_ns = min(_time(document, "stop"), MAX_TIME_NS)
         terms = read_predicate(str(document.get("predicate") or ""))
         storage = self._catalog.storage(database, policy)
         await asyncio.to_thread(delete_points, storage, terms, start_ns, stop_ns)
         return Response(headers={"content-type": "application/json"})
-
-    async def buckets(self, request: Request) -> Response:
-        """List the buckets that the user sees, or those of one `name` or `id`; POST creates one."""
-        if request.method == "POST":
-            return await self._create_bucket(request)
-        user = await self._authentication.user(request.scope)
-        parameters = url_parameters(request.scope)
-        wanted = parameters.get("name") or parameters.get("id")
-        found = [
-            _bucket(database.name, policy)
-            for database in self._catalog.databases.values()
-            if user is not None and user.sees(database.name)
-            for policy in database.policies
-            if not wanted or wanted == f"{database.name}/{policy.name}"
-        ]
-        first = _count(parameters, "offset", 0)
-        limit = min(_count(parameters, "limit", MAX_BUCKETS), MAX_BUCKETS)
-        return _json({"buckets": found[first : first + limit]})
-
-    async def bucket(self, request: Request) -> Response:
-        """Answer one bucket, by its id, which is its name."""
-        user = await self._authentication.user(request.scope)
-        database, policy = split_bucket(request.path_params["id"])
-        if user is None or not user.sees(database):
-            raise NotFound("bucket not found")
-        entry = self._check_policy(database, policy)
-        return _json(_bucket(database, entry))
-
-    async def _create_bucket(self, request: Request) -> Response:
-        """Create a retention policy, and its database if that is not there."""
-        user = await self._authentication.user(request.scope)
-        if user is None or not user.is_admin:
-            raise Forbidden("creating a bucket requires admin privilege")
-        document = await self._document(request)
-        database, policy = split_bucket(str(document.get("name") or ""))
-        if not policy:
-            raise BadRequest("name of a bucket must be database/policy")
-        change = _change(document.get("retentionRules") or [])
-        create = self._catalog.create_policy
-        if database not in self._catalog.databases:
-            await asyncio.to_thread(self._catalog.create_database, database, change, policy)
-        else:
-            await asyncio.to_thread(create, database, policy, change)
-        return _json(_bucket(database, self._check_policy(database, policy)), 201)
-
-    def _check_policy(self, database: str, policy: str) -> RetentionPolicy:
-        """Return a policy.
-
-        Raises:
-            NotFound: There is no such database or policy; 404, where version 1 says 500.
-        """
-        entry = self._catalog.databases.get(database)
-        if entry is None:
-            raise NotFound(f'database not found: "{database}"')
-        if not entry.has_policy(policy or entry.default_policy):
-            raise NotFound(f"retention policy not found: {policy or entry.default_policy}")
-        return entry.policy(policy)
-
-    async def _document(self, request: Request) -> dict[str, object]:
-        """Return the JSON object in the body of a request."""
-        limit = self._settings.max_body_bytes
-        async with time_limit(self._settings.body_timeout_s):
-            chunks = [chunk async for chunk in body_chunks(request.scope, request.receive, limit)]
-        try:
-            document = orjson.loads(b"".join(chunks))
-        except orjson.JSONDecodeError as exc:
-            raise BadRequest(f"body is not JSON: {exc}") from None
-        if not isinstance(document, dict):
-            raise BadRequest("body is not a JSON object")
-        return document
 
 
 # --- delete ---------------------------------------------------------------------------------------
@@ -266,44 +208,3 @@ def _time(document: Mapping[str, object], name: str) -> int:
     except StatementError:
         pass
     raise BadRequest(f"{name} must be a time like 2009-01-02T23:00:00Z")
-
-
-# --- buckets --------------------------------------------------------------------------------------
-def _bucket(database: str, policy: RetentionPolicy) -> dict[str, object]:
-    name = f"{database}/{policy.name}"
-    rule = {
-        "type": "expire",
-        "everySeconds": policy.duration_ns // SECOND_NS,
-        "shardGroupDurationSeconds": policy.shard_duration_ns // SECOND_NS,
-    }
-    return {
-        "id": name,
-        "name": name,
-        "type": "user",
-        "rp": policy.name,
-        "retentionRules": [rule],
-    }
-
-
-def _change(rules: object) -> PolicyChange:
-    rule = rules[0] if isinstance(rules, list) and rules else {}
-    if not isinstance(rule, dict):
-        raise BadRequest("retentionRules must be a list of objects")
-    seconds = {name: rule.get(name) for name in ("everySeconds", "shardGroupDurationSeconds")}
-    for name, value in seconds.items():
-        if value is not None and (not isinstance(value, int) or value < 0):
-            raise BadRequest(f"{name} must be a whole number of seconds")
-    every, shard = ((value or 0) * SECOND_NS for value in seconds.values())
-    return PolicyChange(every, shard or None)
-
-
-def _count(parameters: Mapping[str, str], name: str, default: int) -> int:
-    text = parameters.get(name, "")
-    if text and not (text.isascii() and text.isdigit()):
-        raise BadRequest(f"{name} must be a whole number")
-    return int(text) if text else default
-
-
-def _json(document: Mapping[str, object], status: int = 200) -> Response:
-    content = orjson.dumps(document) + b"\n"
-    return Response(content, status, headers={"content-type": "application/json"})

@@ -195,6 +195,10 @@ def test_deleting_asks_for_the_right_to_write_and_new_buckets_for_an_admin(
         headers = {"authorization": f"Token {token}"}
         response = guarded.post("/api/v2/buckets", json={"name": "t/p"}, headers=headers)
         assert response.status_code == status
+    for token, status, left in (("w:w", 403, 403), ("root:root", 200, 204)):
+        headers = {"authorization": f"Token {token}"}
+        assert guarded.patch("/api/v2/buckets/t/p", json={}, headers=headers).status_code == status
+        assert guarded.delete("/api/v2/buckets/t/p", headers=headers).status_code == left
 
 
 def test_buckets_of_databases_that_a_user_does_not_see_are_not_there(guarded: TestClient) -> None:
@@ -289,68 +293,3 @@ def test_predicate_is_read_with_its_quotes_and_escapes() -> None:
     assert read_predicate(" ") == []
     with pytest.raises(BadRequest):
         read_predicate('a="b" c="d"')
-
-
-# --- buckets ------------------------------------------------------------------------------------
-def test_buckets_are_the_policies_of_all_databases(db: TestClient, ask: Ask) -> None:
-    ask("CREATE RETENTION POLICY month ON t DURATION 30d REPLICATION 1")
-    listed = db.get("/api/v2/buckets").json()["buckets"]
-    assert listed == [
-        {
-            "id": "t/autogen",
-            "name": "t/autogen",
-            "type": "user",
-            "rp": "autogen",
-            "retentionRules": [
-                {"type": "expire", "everySeconds": 0, "shardGroupDurationSeconds": 604_800}
-            ],
-        },
-        {
-            "id": "t/month",
-            "name": "t/month",
-            "type": "user",
-            "rp": "month",
-            "retentionRules": [
-                {"type": "expire", "everySeconds": 2_592_000, "shardGroupDurationSeconds": 86_400}
-            ],
-        },
-    ]
-    assert db.get("/api/v2/buckets?name=t/month").json() == {"buckets": listed[1:]}
-    assert db.get("/api/v2/buckets?limit=1&offset=1").json() == {"buckets": listed[1:]}
-    assert db.get("/api/v2/buckets?name=x").json() == {"buckets": []}
-    assert db.get("/api/v2/buckets/t/month").json() == listed[1]
-    assert db.get("/api/v2/buckets/t%2Fmonth").json() == listed[1]
-    assert db.get("/api/v2/buckets/t/x").status_code == 404
-    assert db.get("/api/v2/buckets?limit=x").status_code == 400
-
-
-@pytest.mark.parametrize("database", ["t", "new"])
-def test_new_bucket_is_a_policy_and_its_database(db: TestClient, ask: Ask, database: str) -> None:
-    rules = [{"type": "expire", "everySeconds": 7200, "shardGroupDurationSeconds": 3600}]
-    name = f"{database}/p"
-    response = db.post(
-        "/api/v2/buckets", json={"name": name, "orgID": "x", "retentionRules": rules}
-    )
-    assert response.status_code == 201
-    assert response.json()["retentionRules"] == rules
-    [result] = ask(f"SHOW RETENTION POLICIES ON {database}")
-    assert ["p", "2h0m0s", "1h0m0s", 1, database == "new"] in result["series"][0]["values"]  # type: ignore[index]
-
-
-@pytest.mark.parametrize(
-    "document",
-    [
-        {},
-        {"name": "x"},
-        {"name": "/p"},
-        {"name": "t/p", "retentionRules": [{"everySeconds": -1}]},
-        {"name": "t/p", "retentionRules": [{"everySeconds": "1h"}]},
-        {"name": "t/p", "retentionRules": [{"everySeconds": 60}]},
-        {"name": "t/p", "retentionRules": ["x"]},
-        {"name": "t/autogen", "retentionRules": [{"everySeconds": 7200}]},
-    ],
-)
-def test_bad_bucket_is_refused(db: TestClient, document: dict[str, object]) -> None:
-    response = db.post("/api/v2/buckets", json=document)
-    assert response.status_code == 400
-    assert response.json()["code"] == "invalid"
