@@ -8,6 +8,7 @@ lines of cpu per core, mem, disk, diskio, net and system, whose field sets diffe
 from __future__ import annotations
 
 import random
+from itertools import islice
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -53,6 +54,15 @@ def tsbs(hosts: int, hours: float) -> Iterator[str]:
                 walk[i] = min(100, max(0, value + steps[at]))
             values = ",".join([f"{f}={v}i" for f, v in zip(TSBS_FIELDS, walk, strict=True)])
             yield f"{head} {values} {time_s}000000000"
+
+
+def repeated_tsbs(hosts: int, hours: float) -> Iterator[str]:
+    """Give the first hour of `tsbs` again and again: cheap to make, however long it is."""
+    heads = [line.rpartition(" ")[0] for line in tsbs(hosts, 1)]
+    for tick, time_s in enumerate(times_s(hours)):
+        first = tick * hosts % len(heads)
+        for head in heads[first : first + hosts]:
+            yield f"{head} {time_s}000000000"
 
 
 def _tsbs_head(rng: random.Random, host: int) -> str:
@@ -122,13 +132,11 @@ def _telegraf_host(host: str, tick: int, n: list[float]) -> Iterator[str]:
 
 def bodies(lines: Iterable[str], lines_per_body: int = LINES_PER_BODY) -> list[bytes]:
     """Return the lines as bodies of /write."""
-    found: list[bytes] = []
-    batch: list[str] = []
-    for line in lines:
-        batch.append(line)
-        if len(batch) == lines_per_body:
-            found.append("\n".join(batch).encode())
-            batch.clear()
-    if batch:
-        found.append("\n".join(batch).encode())
-    return found
+    return list(each_body(lines, lines_per_body))
+
+
+def each_body(lines: Iterable[str], lines_per_body: int = LINES_PER_BODY) -> Iterator[bytes]:
+    """Give the lines as bodies of /write, one after another."""
+    waiting = iter(lines)
+    while batch := list(islice(waiting, lines_per_body)):
+        yield "\n".join(batch).encode()

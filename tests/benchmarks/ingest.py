@@ -19,7 +19,7 @@ from tests.benchmarks.servers import both_servers
 from tests.conformance.replay import Client
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from tests.benchmarks.servers import Server
 
@@ -32,14 +32,14 @@ class Load:
 
     Attributes:
         name: What the table calls them.
-        bodies: As they are sent.
+        bodies: As they are sent, once.
         lines: How many lines they hold.
         headers: Of each request.
         connections: How many connections to try.
     """
 
     name: str
-    bodies: Sequence[bytes]
+    bodies: Iterable[bytes]
     lines: int
     headers: dict[str, str]
     connections: Sequence[int] = (1, 2)

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tinyflux.columnar.base import FieldColumn
 from tinyflux.columnar.scan import Run, concat, empty_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from tinyflux.batch import Int64s
+    from tinyflux.columnar.base import FieldColumn
 
 
 def pack_runs(run: Run) -> str:
@@ -140,20 +140,3 @@ def cut(
 def join(chunks: Sequence[FieldColumn]) -> FieldColumn:
     """Return chunks of one column one after another."""
     return chunks[0] if len(chunks) == 1 else concat(chunks, [len(c.values) for c in chunks])
-
-
-def split(column: FieldColumn, counts: Sequence[int]) -> list[FieldColumn]:
-    """Return a column in pieces that own their memory, so that each can be let go alone."""
-    if len(counts) == 1:
-        return [column]
-    ends = np.cumsum(counts).tolist()
-    pieces = [column.take(slice(end - n, end)) for n, end in zip(counts, ends, strict=True)]
-    return [
-        FieldColumn(
-            piece.type,
-            piece.values.copy(),
-            None if piece.valid is None else piece.valid.copy(),
-            None if piece.none is None else piece.none.copy(),
-        )
-        for piece in pieces
-    ]

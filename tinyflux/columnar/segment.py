@@ -1,10 +1,11 @@
 """Segments: immutable Parquet files, each with rows of one measurement and one shard.
 
-The only module that knows pyarrow, which is imported on the first write or cold read, because it is
-large. The files are plain Parquet (see FORMAT.md): pandas, DuckDB and Polars read them as they are.
-What Parquet has no place for is one JSON text in the file's key-value metadata: which column holds
-which tag or field, and the run table, which says which rows belong to which series id. So a read
-touches the footer, the time column and the asked fields of the row groups it needs, never a tag.
+With `arrow` the only module that knows pyarrow, which is imported on the first write or cold read,
+because it is large. The files are plain Parquet (see FORMAT.md): pandas, DuckDB and Polars read
+them as they are. What Parquet has no place for is one JSON text in the file's key-value metadata:
+which column holds which tag or field, and the run table, which says which rows belong to which
+series id. So a read touches the footer, the time column and the asked fields of the row groups it
+needs, never a tag.
 
 Damage is found by the checksum of the footer, which the manifest holds, and by Parquet's checksums
 of the pages; both end in CorruptionError, never in missing rows.
@@ -23,16 +24,16 @@ import numpy as np
 import orjson
 
 from tinyflux.batch import FieldType
-from tinyflux.columnar.base import FieldColumn
-from tinyflux.columnar.rowgroups import RowGroups, cut, join, pack_runs, split, unpack_runs
+from tinyflux.columnar import arrow
+from tinyflux.columnar.rowgroups import RowGroups, cut, join, pack_runs, unpack_runs
 from tinyflux.columnar.scan import Run, empty_run, ends, search
 from tinyflux.errors import CorruptionError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from tinyflux.batch import Bools, Int64s
-    from tinyflux.columnar.base import SeriesSet, TagColumn
+    from tinyflux.batch import Int64s
+    from tinyflux.columnar.base import FieldColumn, SeriesSet, TagColumn
     from tinyflux.columnar.chunks import ChunkCache
     from tinyflux.columnar.files import FileSystem
 
@@ -93,14 +94,14 @@ def encode_segment(
     if len(series) != len(run.ids):
         series = series.take(np.searchsorted(series.ids, run.ids))
     names = _Names(run.columns)
-    arrays: dict[str, Any] = {_TIME: pa.array(run.times).cast(pa.timestamp("ns", "UTC"))}
+    arrays: dict[str, Any] = {_TIME: arrow.from_times(run.times)}
     for key, tag in series.columns.items():
         if (tag.codes >= 0).any():
             arrays[names.tag(key)] = _tag_array(tag, run)
     for key, column in run.columns.items():
-        arrays[names.field(key)] = _field_array(column)
+        arrays[names.field(key)] = arrow.from_column(column)
         if column.none is not None:
-            arrays[names.none(key)] = pa.array(column.none)
+            arrays[names.none(key)] = arrow.from_flags(column.none)
     document = {
         "format": FORMAT_VERSION,
         "measurement": series.measurement,
@@ -167,27 +168,13 @@ class _Names:
 
 
 def _tag_array(tag: TagColumn, run: Run) -> Any:  # pyarrow is untyped
-    import pyarrow as pa
-
     used, codes = np.unique(tag.codes, return_inverse=True)
     texts = [tag.values[code] if code >= 0 else None for code in used.tolist()]
-    lacks = np.array([text is None for text in texts])[codes]
-    rows = np.repeat(codes.astype(np.int32), np.diff(run.offsets))
-    mask = np.repeat(lacks, np.diff(run.offsets))
-    filled = pa.array([text or "" for text in texts], pa.string())
-    return pa.DictionaryArray.from_arrays(pa.array(rows, mask=mask), filled)
-
-
-def _field_array(column: FieldColumn) -> Any:
-    import pyarrow as pa
-
-    mask = None if column.valid is None else ~column.valid
-    if column.type is FieldType.STRING:
-        values = column.values
-        if mask is not None:  # what is not valid may be anything
-            values = np.where(mask, "", values)
-        return pa.array(values, pa.large_string(), mask=mask, from_pandas=False)
-    return pa.array(column.values, mask=mask, from_pandas=False)
+    has = np.array([text is not None for text in texts])
+    lengths = np.diff(run.offsets)
+    valid = None if has.all() else np.repeat(has[codes], lengths)
+    rows = np.repeat(codes.astype(np.int32), lengths)
+    return arrow.from_codes(rows, valid, [text or "" for text in texts])
 
 
 def _encodings(arrays: Mapping[str, Any], names: _Names) -> tuple[list[str], dict[str, str]]:
@@ -465,6 +452,7 @@ class Segment:
             columns += [column] if none is None else [column, none]
             strings += [column] if kind is FieldType.STRING else []
         counts = [layout.metadata.row_group(group).num_rows for group in groups.tolist()]
+        chunks: dict[str, list[FieldColumn]] = {name: [] for name in names}
         try:
             with pq.ParquetFile(
                 self._files.readable(self.path),
@@ -472,21 +460,28 @@ class Segment:
                 read_dictionary=strings,
                 page_checksum_verification=True,
             ) as file:
-                table = file.read_row_groups(
-                    groups.tolist(), columns=columns, use_threads=sum(counts) > _THREADED_ROWS
-                )
+                # One after another: each chunk owns its memory, and can be let go alone.
+                for group, count in zip(groups.tolist(), counts, strict=True):
+                    table = file.read_row_group(
+                        group, columns=columns, use_threads=sum(counts) > _THREADED_ROWS
+                    )
+                    if table.num_rows != count:
+                        raise CorruptionError(self.path, None, "rows are missing")
+                    for name in names:
+                        chunks[name].append(self._chunk(table, layout, name))
         except (pa.ArrowException, OSError) as exc:
+            if isinstance(exc, CorruptionError):
+                raise
             raise CorruptionError(self.path, None, str(exc)) from exc
-        if table.num_rows != sum(counts):
-            raise CorruptionError(self.path, None, "rows are missing")
-        chunks: dict[str, list[FieldColumn]] = {}
-        for name in names:
-            column, kind, none = _TIME_FIELD if name == _TIME_CHUNK else layout.fields[name]
-            whole = _column_from_arrow(
-                table.column(column), kind, None if none is None else table.column(none)
-            )
-            chunks[name] = split(whole, counts)
         return chunks
+
+    @staticmethod
+    def _chunk(table: Any, layout: _Layout, name: str) -> FieldColumn:
+        """Return a column of a row group."""
+        column, kind, none = _TIME_FIELD if name == _TIME_CHUNK else layout.fields[name]
+        array = table.column(column).combine_chunks()
+        nones = None if none is None else table.column(none).combine_chunks()
+        return arrow.to_column(array, kind, nones)
 
 
 # The time column among the chunks: no field has this name, because fields have their own.
@@ -501,39 +496,3 @@ def _group_bounds(metadata: Any) -> Int64s:
         statistics = metadata.row_group(group).column(0).statistics
         bounds[group] = statistics.min_raw, statistics.max_raw
     return bounds
-
-
-def _column_from_arrow(data: Any, kind: FieldType, none: Any) -> FieldColumn:
-    """Return a column of a table as a field column."""
-    import pyarrow as pa
-
-    array = data.combine_chunks()
-    if isinstance(array, pa.ChunkedArray):
-        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], data.type)
-    valid = _flags(array.is_valid()) if array.null_count else None
-    nones = None if none is None else _flags(none.combine_chunks())
-    if kind is FieldType.STRING:
-        values = _strings(array, valid)
-    elif pa.types.is_timestamp(array.type):
-        values = array.view(pa.int64()).to_numpy()
-    elif pa.types.is_boolean(array.type):
-        values = _flags(array.fill_null(False) if array.null_count else array)
-    else:
-        values = (array.fill_null(0) if array.null_count else array).to_numpy()
-    if kind is FieldType.NONE:
-        valid = np.zeros(len(values), np.bool_)
-    return FieldColumn(kind, values, valid, nones)
-
-
-def _flags(array: Any) -> Bools:
-    flags: Bools = array.to_numpy(zero_copy_only=False)
-    return flags
-
-
-def _strings(array: Any, valid: Bools | None) -> Any:
-    """Return object[n]; equal strings are one object."""
-    texts = np.array([*array.dictionary.to_pylist(), ""], np.object_)
-    indices = array.indices
-    if valid is not None:
-        indices = indices.fill_null(len(texts) - 1)
-    return texts[indices.to_numpy(zero_copy_only=False)]
