@@ -64,6 +64,7 @@ class Lexicon:
         reserved: Word in capitals -> terminal.
         contextual: Word in small letters -> terminal, for words that are names elsewhere.
         operators: Operator -> terminal.
+        patterns: Terminal -> its pattern, for those that are no plain text.
         token: Matches blanks and one token; the group that took part is its kind.
         regex: Matches a regex literal.
     """
@@ -71,6 +72,7 @@ class Lexicon:
     reserved: Mapping[str, str]
     contextual: Mapping[str, str]
     operators: Mapping[str, str]
+    patterns: Mapping[str, str]
     token: re.Pattern[str]
     regex: re.Pattern[str]
 
@@ -99,6 +101,7 @@ class Lexicon:
             reserved={word: strings.get(word, word) for word in reserved_words()},
             contextual={text: name for text, name in strings.items() if text.islower()},
             operators=operators,
+            patterns=patterns,
             token=re.compile(f"{_BLANKS}(?:{alternatives})?"),
             regex=re.compile(patterns["REGEX"]),
         )
@@ -157,15 +160,13 @@ class Scanner:
             if text == "/" and "REGEX" in wanted:
                 return self._regex(start)
             return Token(self._lexicon.operators[text], "!=" if text == "<>" else text, start)
-        if kind == "STRING":
-            return Token(kind, _unquote(text), start)
         if kind == "PARAMETER":
             return self._parameter(text, start, wanted)
         if kind == "OPEN_COMMENT":
             return Token(ILLEGAL, "ILLEGAL", start)
         if kind == "OTHER":
             return self._illegal(text, start)
-        return Token(kind, text.removesuffix("."), start)
+        return literal_token(kind, text, start)
 
     def _word(self, text: str, start: int, wanted: Container[str]) -> Token:
         is_open = self._text.startswith("(", self._position)
@@ -191,7 +192,7 @@ class Scanner:
         if match is None:
             return Token(OPEN_REGEX, "/", start)
         self._position = match.end()
-        return Token("REGEX", match[0][1:-1].replace("\\/", "/"), start)
+        return literal_token("REGEX", match[0], start)
 
     def _parameter(self, text: str, start: int, wanted: Container[str]) -> Token:
         name = text[1:]
@@ -219,6 +220,15 @@ class Scanner:
         if self._text.startswith("\\", end):  # influxd names the escape it does not know
             return Token(ILLEGAL, self._text[end : end + 2], end + 1)
         return Token(BAD_STRING, _unescape(match[0]), start)
+
+
+def literal_token(kind: str, text: str, start: int) -> Token:
+    """Return the token of a literal that the pattern of its kind has matched."""
+    if kind == "STRING":
+        return Token(kind, _unquote(text), start)
+    if kind == "REGEX":
+        return Token(kind, text[1:-1].replace("\\/", "/"), start)
+    return Token(kind, text.removesuffix("."), start)
 
 
 def _unquote(text: str) -> str:

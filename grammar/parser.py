@@ -12,7 +12,7 @@ texts. Nothing here recurses into the text.
 from __future__ import annotations
 
 from dataclasses import fields, is_dataclass
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from importlib.resources import files
 from operator import attrgetter
 from types import SimpleNamespace
@@ -37,6 +37,7 @@ from grammar.lexer import (
     Token,
 )
 from grammar.refusals import Place, Refused, Unexpected
+from grammar.templates import Templates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence, Set as AbstractSet
@@ -59,7 +60,8 @@ _CACHED_LENGTH = 4096  # characters: 512 texts of 4 KiB are a few tens of MB of 
 def parse(text: str, params: Mapping[str, object] | None = None) -> tuple[ast.Statement, ...]:
     """Return the statements of an InfluxQL text, in order; `()` for a text without any.
 
-    Trees are immutable, and a text without parameters that was parsed lately is not parsed again.
+    Trees are immutable. A text without parameters that was parsed lately is not parsed again; one
+    that differs from it in the literals of its WHERE alone is not read by the grammar again.
 
     Args:
         text: Statements with `;` between them.
@@ -76,13 +78,22 @@ def parse(text: str, params: Mapping[str, object] | None = None) -> tuple[ast.St
 
 @lru_cache(maxsize=_CACHED_TEXTS)
 def _parse_cached(text: str) -> tuple[ast.Statement, ...]:
-    return _parse(text, {})
+    return _templates().read(_normalised(text))
+
+
+@cache
+def _templates() -> Templates:
+    return Templates(partial(_read, params={}), _language().lexicon.patterns)
 
 
 def _parse(text: str, params: Mapping[str, object]) -> tuple[ast.Statement, ...]:
     if len(text) > MAX_LENGTH:
         raise ParseError(f"query too long: {len(text)} characters, at most {MAX_LENGTH} are read")
-    text = _normalised(text)
+    return _read(_normalised(text), params)
+
+
+def _read(text: str, params: Mapping[str, object]) -> tuple[ast.Statement, ...]:
+    """Return the statements of a normalised text."""
     tokens: list[Token] = []
     try:
         statements = _statements(text, params, tokens)

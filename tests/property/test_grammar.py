@@ -300,3 +300,27 @@ def test_bound_value_is_that_value(value: str | float) -> None:
     )
     assert literal.value == value
     assert type(literal.value) is type(value)
+
+
+def _with_literals(expr: ast.Expr, literals: dict[type, ast.Expr]) -> ast.Expr:
+    match expr:
+        case ast.BinaryExpr(op, lhs, rhs):
+            return ast.BinaryExpr(op, _with_literals(lhs, literals), _with_literals(rhs, literals))
+        case ast.ParenExpr(inner):
+            return ast.ParenExpr(_with_literals(inner, literals))
+        case ast.Call(name, args):
+            return ast.Call(name, tuple(_with_literals(arg, literals) for arg in args))
+    return literals.get(type(expr), expr)
+
+
+@_SETTINGS
+@given(_conditions, _conditions, st.lists(_literals, max_size=5))
+def test_condition_with_other_literals_reads_as_the_same_tree(
+    first: ast.Expr, second: ast.Expr, literals: list[ast.Expr]
+) -> None:
+    condition = ast.BinaryExpr("AND", ast.ParenExpr(first), ast.ParenExpr(second))
+    for number in range(len(literals)):  # of one outline, where kinds and signs are the same
+        replaced = _with_literals(condition, {type(x): x for x in literals[: number + 1]})
+        (select,) = parse(f"SELECT v FROM m WHERE {to_influxql(replaced)}")
+        assert isinstance(select, ast.Select)
+        assert select.condition == replaced
