@@ -44,6 +44,7 @@ from gateway.policies import (
     directory_name,
     new_policy,
 )
+from tinyflux.columnar.limits import SeriesLimits
 from tinyflux.columnar.memory import Memory, default_bytes
 from tinyflux.columnar.parquet import ParquetStorage
 from tinyflux.errors import CorruptionError, StorageClosed, StorageError, StorageLocked
@@ -96,6 +97,7 @@ class Catalog:
         self._memory = Memory.of(settings.memory_bytes or default_bytes())
         self._lock = threading.RLock()  # held by every change, and while a store is opened
         self._stores: dict[_StoreKey, ColumnarStorage] = {}
+        self._limits: dict[str, SeriesLimits] = {}  # of the stores of a database
         self._contents = _Contents()
         self._listeners: tuple[Listener, ...] = ()
         self._is_closed = False
@@ -204,6 +206,7 @@ class Catalog:
             # Whoever creates this name again gives the rights on it again.
             kept = {key: user.without_database(name) for key, user in self.users.items()}
             self._drop(replace(self._contents, databases=rest, users=kept), name, "")
+            self._limits.pop(name, None)
             return True
 
     def create_policy(self, database: str, name: str, change: PolicyChange) -> None:
@@ -322,6 +325,10 @@ class Catalog:
             flush_bytes=min(settings.memtable_bytes, self._memory.points_bytes // 2),
             shard_duration_ns=policy.shard_duration_ns,
             memory=self._memory,
+            limits=self._limits.setdefault(
+                database,
+                SeriesLimits(settings.max_series_per_database, settings.max_values_per_tag),
+            ),
         )
 
     def _put(self, database: Database) -> None:

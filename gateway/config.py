@@ -121,6 +121,16 @@ class Settings:
     max_queued_write_bytes: int = _setting(
         128_000_000, "Bytes of bodies read or waiting at once; more gets 503.", minimum=1
     )
+    max_series_per_database: int = _setting(
+        1_000_000,
+        "Series that the retention policies of a database may have together; points of "
+        "more are refused. 0 is no limit.",
+    )
+    max_values_per_tag: int = _setting(
+        100_000,
+        "Values that a tag key of a measurement may have; points with more are refused. 0 "
+        "is no limit.",
+    )
 
     v2_creates_databases: bool = _setting(
         True,

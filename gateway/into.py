@@ -53,6 +53,8 @@ def write_into(
             session.catalog.stored(database, policy, batch)
         if result.rejected:
             dropped = sum(rejection.points for rejection in result.rejected)
+            over = sum(rejection.points for rejection in result.rejected if rejection.is_limit)
+            session.metrics.count(write_points_over_limit=over)
             reason = result.rejected[0].reason
             raise StatementError(f"partial write: {reason} dropped={dropped}")
     return Series("result", ["time", "written"], [[0], [written]], has_time=True)

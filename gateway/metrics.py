@@ -21,6 +21,7 @@ COUNTERS: Final = {
     "tinyflux_write_body_bytes_total": "Bytes of write bodies, as sent.",
     "tinyflux_write_points_total": "Points stored.",
     "tinyflux_write_points_dropped_total": "Points refused: type conflicts, retention, bad lines.",
+    "tinyflux_write_points_over_limit_total": "Points refused by a limit of series.",
     "tinyflux_write_errors_total": "Write requests answered with an error.",
     "tinyflux_udp_datagrams_total": "Datagrams received.",
     "tinyflux_udp_bytes_total": "Bytes of datagrams received.",

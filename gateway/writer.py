@@ -168,7 +168,10 @@ class Writer:
             self._catalog.stored(write.database, policy.name, batch)
         acknowledgement.stored(refusal)
         dropped = len(parsed.batch) - result.stored + parsed.bad_lines
-        self._metrics.count(write_points=result.stored, write_points_dropped=dropped)
+        over = sum(rejection.points for rejection in result.rejected if rejection.is_limit)
+        self._metrics.count(
+            write_points=result.stored, write_points_dropped=dropped, write_points_over_limit=over
+        )
 
     def _read(self, write: Write, body: bytes, now_ns: int) -> Parsed:
         if write.read is not None:
@@ -256,7 +259,8 @@ def _check_whole(parsed: Parsed, n_expired: int, storage: ColumnarStorage) -> No
     """
     if parsed.errors:
         raise _refusal_of_lines(parsed)
-    reason = parsed.rejected[0].reason if parsed.rejected else _first_conflict(parsed, storage)
+    refused = parsed.rejected or storage.over_limit(parsed.batch)
+    reason = refused[0].reason if refused else _first_conflict(parsed, storage)
     if n_expired and not reason:
         reason = "points beyond retention policy"
     if reason:

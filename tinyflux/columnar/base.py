@@ -251,10 +251,17 @@ class AggregateTable:
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """Points of a batch that were not stored: how many, and why (in InfluxDB's words)."""
+    """Points of a batch that were not stored: how many, and why (in InfluxDB's words).
+
+    Attributes:
+        points: How many.
+        reason: Why.
+        is_limit: Whether it is a limit of series that they would pass.
+    """
 
     points: int
     reason: str
+    is_limit: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,15 +356,20 @@ class ColumnarStorage(Storage, Reader):
     ) -> WriteResult:
         """Store the points whose field types agree with the stored ones; reject the others.
 
-        Returns when the points can be read and, without `on_durable`, are as durable as the sync
-        mode promises. With `on_durable`, returns at once and calls it when they are (None) or
-        cannot be (the error): once, from any thread (this one when nothing was stored), and it must
-        be quick and must not use the storage.
+        Points of new series that pass a limit are rejected too. Returns when the points can be read
+        and, without `on_durable`, are as durable as the sync mode promises. With `on_durable`,
+        returns at once and calls it when they are (None) or cannot be (the error): once, from any
+        thread (this one when nothing was stored), and it must be quick and must not use the
+        storage.
 
         Raises:
             StorageReadOnly: The disk does not take it now; it can be tried again.
             StorageClosed: After close().
         """
+
+    def over_limit(self, batch: PointBatch) -> tuple[Rejection, ...]:  # noqa: ARG002
+        """Return what `append_batch` would refuse because of limits of series."""
+        return ()
 
     @abstractmethod
     def delete(self, request: DeleteRequest) -> int:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from tinyflux.batch import FieldLayout, Int32s, Int64s
+    from tinyflux.columnar.limits import SeriesLimits
     from tinyflux.columnar.series import SeriesIndex
 
 # Up to this many pairs of measurement and layout, a table of them beats sorting the rows.
@@ -61,7 +62,9 @@ class Intake:
         self._promotes = not overwrite
         self._known: dict[Shape, int] = {}
 
-    def take(self, batch: PointBatch, *, strict: bool = False) -> Accepted:
+    def take(
+        self, batch: PointBatch, *, strict: bool = False, limits: SeriesLimits | None = None
+    ) -> Accepted:
         """Return the points of a batch whose field types agree.
 
         New series and fields are in the index afterwards.
@@ -69,11 +72,15 @@ class Intake:
         Args:
             batch: The points.
             strict: Take all points or none.
+            limits: What new series have to keep to.
 
         Raises:
             FieldTypeConflict: Strict, and a point was refused; the index is as it was.
         """
         key_ids = self._index.lookup(batch.keys)
+        over: tuple[Rejection, ...] = ()
+        if limits is not None and -1 in key_ids:
+            batch, over = limits.admit(batch, key_ids, self._index)
         pairs, numbers = _pairs(batch, self._measurements(batch, key_ids))
         shape_of_pair, reasons = self._shapes(batch, pairs, numbers, strict=strict)
         shapes = shape_of_pair[pairs]
@@ -82,8 +89,8 @@ class Intake:
             batch, shapes = batch.take(accepted), shapes[accepted]
         ids = self._ids(batch, key_ids)
         block = Block(ids, _own(batch.times), shapes, _own(batch.values), batch.strings)
-        rejected = tuple(Rejection(points, reason) for reason, points in reasons.items())
-        return Accepted(batch, block, rejected)
+        conflicts = tuple(Rejection(points, reason) for reason, points in reasons.items())
+        return Accepted(batch, block, (*over, *conflicts))
 
     def _measurements(self, batch: PointBatch, key_ids: Sequence[int]) -> Int64s:
         """Return int64[k], the measurement number of each key."""

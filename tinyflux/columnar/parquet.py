@@ -45,11 +45,13 @@ if TYPE_CHECKING:
     from tinyflux.batch import PointBatch
     from tinyflux.columnar.base import (
         Frame,
+        Rejection,
         Replacement,
         ScanRequest,
     )
     from tinyflux.columnar.chunks import ChunkCache
     from tinyflux.columnar.files import FileSystem, Lock
+    from tinyflux.columnar.limits import SeriesLimits
     from tinyflux.columnar.memtable import Block, Memtable
     from tinyflux.columnar.snapshot import Snapshot
     from tinyflux.columnar.wal import Entry, SyncMode
@@ -83,6 +85,7 @@ class ParquetStorage(LiveReader, ItemStorage):
         shard_duration_ns: How long a shard is. A store keeps what it was made with.
         chunk_cache_bytes: How much of what was read from segments is kept in memory.
         memory: Bounds that several stores share; in place of `chunk_cache_bytes`.
+        limits: Of series, that several stores share.
         files: The file system; for tests.
 
     Raises:
@@ -103,6 +106,7 @@ class ParquetStorage(LiveReader, ItemStorage):
         shard_duration_ns: int = DEFAULT_SHARD_DURATION_NS,
         chunk_cache_bytes: int = DEFAULT_CHUNK_BYTES,
         memory: Memory | None = None,
+        limits: SeriesLimits | None = None,
         files: FileSystem | None = None,
     ) -> None:
         if sync not in SYNC_MODES:
@@ -135,6 +139,9 @@ class ParquetStorage(LiveReader, ItemStorage):
             )
             self._flushing.flush_when_due()
         self._initially_empty = not self._state.index
+        self._limits = limits  # from now on: what the log says is not refused
+        if limits is not None:
+            limits.join(self._state.index)
 
     # Opening and closing
 
@@ -189,6 +196,8 @@ class ParquetStorage(LiveReader, ItemStorage):
             if self._state.is_closed:
                 return
             self._state.is_closed = True
+        if self._limits is not None:
+            self._limits.leave(self._state.index)
         if self._flushing is not None:
             self._flushing.forget()
         try:
@@ -210,7 +219,7 @@ class ParquetStorage(LiveReader, ItemStorage):
         batch: PointBatch,
         on_durable: Callable[[Exception | None], None] | None = None,
     ) -> WriteResult:
-        """Store the points whose field types agree with the stored ones; reject the others."""
+        """Store the points that types and limits allow; reject the others."""
         if self._flushing is not None:
             self._flushing.make_room()
         # Before the lock and before the index learns anything: it takes time and may refuse.
@@ -219,8 +228,8 @@ class ParquetStorage(LiveReader, ItemStorage):
         with self._lock:
             self._check_writable()
             if self._log is None or self._log.is_failing:
-                return self._append_durably(batch, payload, on_durable)
-            accepted = self._state.intake.take(batch)
+                return self._append_durably(batch, on_durable)
+            accepted = self._state.intake.take(batch, limits=self._limits)
             block, memtable = accepted.block, self._state.layers.memtable
             if len(block):
                 if accepted.rejected:
@@ -246,7 +255,6 @@ class ParquetStorage(LiveReader, ItemStorage):
     def _append_durably(
         self,
         batch: PointBatch,
-        payload: bytes,
         on_durable: Callable[[Exception | None], None] | None,
     ) -> WriteResult:
         """Show a batch only after its frame is durable. The caller holds the lock.
@@ -254,13 +262,26 @@ class ParquetStorage(LiveReader, ItemStorage):
         So nothing piles up in memory while the log fails, and the first write that succeeds ends
         that state.
         """
-        self._append_log(Kind.BATCH, payload)
+        batch, over = self._admitted(batch)  # the log must not say what is refused
+        self._append_log(Kind.BATCH, b"" if self._log is None else encode(batch))
         accepted = self._state.intake.take(batch)
         if len(accepted.block):
             self._state.append(accepted.block)
         if on_durable is not None:
             on_durable(None)
-        return WriteResult(len(accepted.block), accepted.rejected)
+        return WriteResult(len(accepted.block), (*over, *accepted.rejected))
+
+    def over_limit(self, batch: PointBatch) -> tuple[Rejection, ...]:
+        """Return what `append_batch` would refuse because of limits of series."""
+        with self._lock:
+            return self._admitted(batch)[1]
+
+    def _admitted(self, batch: PointBatch) -> tuple[PointBatch, tuple[Rejection, ...]]:
+        """Return the points of a batch that the limits let in, and what they refuse."""
+        if self._limits is None:
+            return batch, ()
+        index = self._state.index
+        return self._limits.admit(batch, index.lookup(batch.keys), index)
 
     def delete(self, request: DeleteRequest) -> int:
         """Delete points, durably. Returns how many series had or might have had some removed.

@@ -239,6 +239,21 @@ class SeriesIndex:
             self._version += 1
         return measurement
 
+    def tag_values(self, measurement: str, key: str) -> Mapping[str | None, int]:
+        """Return the values of a tag key to their codes; {} when there are none. Not a copy."""
+        found = self._measurements.get(measurement)
+        tag = None if found is None else found.tags.get(key)
+        return {} if tag is None else tag.lookup
+
+    def widest_tag(self) -> tuple[int, str, str]:
+        """Return the most values a tag has, its measurement and its key; (0, "", "") without."""
+        tags = (
+            (len(tag.lookup), measurement.name, key)
+            for measurement in list(self._measurements.values())
+            for key, tag in measurement.tags.items()
+        )
+        return max(tags, default=(0, "", ""))
+
     def key(self, series_id: int) -> bytes:
         """Return the series key of an id."""
         return self._keys[series_id]

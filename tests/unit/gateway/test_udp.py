@@ -188,6 +188,14 @@ def test_stop_stores_what_was_collected(serve: Callable[..., Server]) -> None:
     assert metrics.values()["tinyflux_write_points_total"] == 2
 
 
+def test_points_over_a_limit_of_series_are_counted(serve: Callable[..., Server]) -> None:
+    server = serve(max_series_per_database=1)
+    with server.client:
+        server.send(b"m,h=a v=1 1", b"m,h=b v=1 1\nm,h=a v=2 2\nm,h=c v=1 1")
+        until(lambda: server.counter("write_points_over_limit_total") == 2)
+        assert server.count_of("udp") == 2
+
+
 def test_everything_that_is_lost_is_counted(serve: Callable[..., Server]) -> None:
     server = serve(udp_precision="s")
     with server.client:
