@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from influxdb import DataFrameClient, InfluxDBClient
 from influxdb.exceptions import InfluxDBClientError
-from influxdb_client import InfluxDBClient as InfluxDB2Client, Point, WriteOptions, WritePrecision
+from influxdb_client import (
+    BucketRetentionRules,
+    InfluxDBClient as InfluxDB2Client,
+    Point,
+    WriteOptions,
+    WritePrecision,
+)
 from influxdb_client.client.write_api import SYNCHRONOUS
 from influxdb_client.rest import ApiException
 
@@ -271,7 +277,7 @@ def test_influxdb_client_reads_why_a_write_was_refused(v2: InfluxDB2Client, serv
     assert info.value.message == "retention policy not found: nowhere"
 
 
-def test_influxdb_client_deletes_and_lists_buckets(v2: InfluxDB2Client, server: Server) -> None:
+def test_influxdb_client_deletes_and_manages_buckets(v2: InfluxDB2Client, server: Server) -> None:
     server.client.post("/write?db=t&precision=s", content=b"m,h=a v=1 1\nm,h=b v=1 1\nm,h=a v=1 9")
     v2.delete_api().delete(
         "1970-01-01T00:00:00Z", "1970-01-01T00:00:05Z", '_measurement="m" AND h="a"', "t", "me"
@@ -280,6 +286,14 @@ def test_influxdb_client_deletes_and_lists_buckets(v2: InfluxDB2Client, server: 
     found = v2.buckets_api().find_bucket_by_name("t/autogen")
     assert found.retention_rules[0].every_seconds == 0
     assert v2.buckets_api().find_bucket_by_name("t/nowhere") is None
+    rules = [BucketRetentionRules(type="expire", every_seconds=7200)]
+    made = v2.buckets_api().create_bucket(bucket_name="t/new", org="0" * 16, retention_rules=rules)
+    made.retention_rules[0].every_seconds = 86_400
+    v2.buckets_api().update_bucket(made)
+    [result] = server.query("SHOW RETENTION POLICIES ON t")
+    assert ["new", "24h0m0s", "1h0m0s", 1, False] in result["series"][0]["values"]  # type: ignore[index]
+    v2.buckets_api().delete_bucket(made)
+    assert v2.buckets_api().find_bucket_by_name("t/new") is None
     assert v2.version() == "1.12.4"
     assert v2.build() == "OSS"
 

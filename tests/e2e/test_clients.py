@@ -1,19 +1,20 @@
-"""What real clients send: Telegraf, Grafana, icinga2, influxdb-python, many at once."""
+"""What real clients send: Telegraf, Grafana, icinga2, collectd, many at once."""
 
 from __future__ import annotations
 
 import gzip
 import http.client
+import re
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.conftest import Server
+from tests.e2e.conftest import Server, until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 pytestmark = pytest.mark.e2e
@@ -138,6 +139,33 @@ def exchange(server: Server, request: bytes) -> bytes:
         while piece := connection.recv(65536):
             answer += piece
     return answer
+
+
+def test_collectd_writes_by_udp_in_milliseconds(start: Callable[..., Server]) -> None:
+    """What its write_influxdb_udp plugin sends: several lines a datagram, times in ms."""
+    server = start(
+        *("--udp-port", "0", "--udp-database", "collectd", "--udp-precision", "ms"),
+        *("--udp-batch-ms", "10", "--log-level", "info"),
+    )
+    until(lambda: "udp listening" in server.log, "no word of UDP")
+    found = re.search(r"udp listening address=127\.0\.0\.1:(\d+) ", server.log)
+    assert found
+    lines = (
+        "load,host=web01,type=load shortterm=0.12,midterm=0.34,longterm=0.5 1700000000123\n"
+        "interface,host=web01,instance=eth0,type=if_octets rx=1200i,tx=3400i 1700000000123\n"
+        "memory,host=web01,type=memory,type_instance=free value=1.048576e+06 1700000000123\n"
+    )
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.sendto(lines.encode(), (server.address[0], int(found[1])))
+    until(lambda: "series" in server.query("SHOW MEASUREMENTS", db="collectd")[0], "no point")
+    text = "SELECT * FROM load; SELECT * FROM interface; SELECT * FROM memory"
+    results = server.query(text, db="collectd", epoch="ms")
+    ms = 1_700_000_000_123
+    assert [result["series"][0]["values"] for result in results] == [  # type: ignore[index]
+        [[ms, "web01", 0.5, 0.34, 0.12, "load"]],
+        [[ms, "web01", "eth0", 1200, 3400, "if_octets"]],
+        [[ms, "web01", "memory", "free", 1_048_576]],
+    ]
 
 
 def test_icinga_writes_by_http_1_0_without_a_content_type(server: Server) -> None:
