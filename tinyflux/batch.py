@@ -89,6 +89,11 @@ def parse_series_key(key: bytes) -> tuple[str, Tags]:
     return measurement, tuple(zip(rest[::2], rest[1::2], strict=True))
 
 
+def renamed_series_key(key: bytes, measurement: str, name: str) -> bytes:
+    """Return the key of a series of `measurement` as it is with another measurement's name."""
+    return orjson.dumps(name).join((b"[", key[1 + len(orjson.dumps(measurement)) :]))
+
+
 @dataclass(slots=True, eq=False)
 class PointBatch:
     """Points in columnar form. Treat as immutable once built.

@@ -84,6 +84,16 @@ STEPS: list[tuple[Callable[[ParquetStorage], object], Callable[[State], State]]]
         lambda store: store.append_batch(batch(9)),
         lambda old: {**old, 9: [9] * POINTS_A_BATCH},
     ),
+    (lambda store: store.rename_measurement("cpu", "\0trash"), lambda _: {}),
+    (
+        lambda store: store.append_batch(batch(10)),
+        lambda old: {**old, 10: [10] * POINTS_A_BATCH},
+    ),
+    (lambda store: store.rename_measurement("cpu", "other"), lambda _: {}),
+    (
+        lambda store: store.rename_measurement("\0trash", "cpu"),
+        lambda _: {9: [9] * POINTS_A_BATCH},
+    ),
 ]
 
 

@@ -405,12 +405,31 @@ class ColumnarStorage(Storage, Reader):
         """Delete a measurement with its field types, durably. Returns whether it existed."""
 
     @abstractmethod
+    def rename_measurement(self, measurement: str, name: str) -> bool:
+        """Give a measurement another name, durably. Returns whether it existed.
+
+        No point is moved. A name that begins with NUL hides the measurement: it can be asked for by
+        that name, and renamed back, but it is not listed, counted, or deleted with all others.
+
+        Raises:
+            QueryError: There is a measurement of that name.
+        """
+
+    @abstractmethod
+    def size_bytes(self, measurement: str) -> int:
+        """Return about how many bytes of storage a measurement takes; 0 when unknown."""
+
+    @abstractmethod
     def expire(self, before_ns: int) -> int:
         """Remove the shards that end at or before a time, durably; returns how many these were."""
 
     @abstractmethod
     def snapshot(self) -> Reader:
         """Return the state of now; later writes do not show in it."""
+
+    @abstractmethod
+    def flush(self) -> None:
+        """Write out what is held in memory, and give up the room of what was deleted."""
 
     @abstractmethod
     def sync(self) -> None:

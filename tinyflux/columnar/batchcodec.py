@@ -147,6 +147,23 @@ def decode_rewrite(payload: Buffer) -> tuple[Ranges, PointBatch]:
     return decode_ranges(reader.take(length)), decode(reader.remaining())
 
 
+def encode_rename(measurement: str, name: str) -> bytes:
+    """Return the old and the new name of a measurement as bytes."""
+    return orjson.dumps([measurement, name])
+
+
+def decode_rename(payload: Buffer) -> tuple[str, str]:
+    """Return the old and the new name that were encoded.
+
+    Raises:
+        ValueError: They are none.
+    """
+    names = orjson.loads(bytes(payload))
+    if not (isinstance(names, list) and [type(name) for name in names] == [str, str]):
+        raise ValueError("not two names")
+    return names[0], names[1]
+
+
 def _lengths(keys: Sequence[bytes]) -> bytes:
     return np.array([len(key) for key in keys], "<u4").tobytes()
 

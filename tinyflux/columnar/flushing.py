@@ -94,7 +94,8 @@ class Flushing:
         with self._lock:
             state.check_open()
             segments, frozen, memtable = state.layers
-            if not (anyway or memtable.n_points or frozen or segments.deletions):
+            is_needed = memtable.n_points or frozen or segments.deletions
+            if not (anyway or is_needed or self._segments.has_dropped(state.index.view())):
                 return
             first_log = self._log.rotate()
             work = self._segments.freeze(state.freeze(), state.index, first_log)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from tinyflux.columnar.base import DeleteRequest, WriteResult
-from tinyflux.columnar.batchcodec import encode, encode_ranges, encode_rewrite
+from tinyflux.columnar.batchcodec import encode, encode_ranges, encode_rename, encode_rewrite
 from tinyflux.columnar.chunks import DEFAULT_CHUNK_BYTES
 from tinyflux.columnar.deletion import Deletion
 from tinyflux.columnar.evaluate import needs_rows
@@ -350,12 +350,33 @@ class ParquetStorage(LiveReader, ItemStorage):
         """Delete a measurement with its field types, durably. Returns whether it existed."""
         with self._lock:
             self._check_writable()
-            if measurement not in self._state.index.view().measurements():
+            if not self._state.index.view().has(measurement):
                 return False
             entry = self._append_log(Kind.DROP_MEASUREMENT, measurement.encode())
             self._state.drop(measurement)
         self._wait(entry)
         return True
+
+    def rename_measurement(self, measurement: str, name: str) -> bool:
+        """Give a measurement another name, durably. Returns whether it existed. O(its series)."""
+        with self._lock:
+            self._check_writable()
+            known = self._state.index.view()
+            if not known.has(measurement):
+                return False
+            if known.has(name):
+                raise QueryError(f"measurement already exists: {name}")
+            payload = encode_rename(measurement, name)
+            entry = self._append_log(Kind.RENAME_MEASUREMENT, payload)
+            self._state.rename(measurement, name)
+        self._wait(entry)
+        return True
+
+    def size_bytes(self, measurement: str) -> int:
+        """Return how many bytes the segments of a measurement take; 0 when unknown."""
+        number = self._state.index.view().number(measurement)
+        segments = self._state.layers.segments.segments.get(number, ())
+        return sum(segment.info.size_bytes for segment in segments)
 
     def _wait(self, entry: Entry | None) -> None:
         if entry is not None and self._log is not None:

@@ -10,7 +10,12 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
-from tinyflux.columnar.batchcodec import decode, decode_ranges, decode_rewrite
+from tinyflux.columnar.batchcodec import (
+    decode,
+    decode_ranges,
+    decode_rename,
+    decode_rewrite,
+)
 from tinyflux.columnar.files import QUARANTINE_DIRECTORY, log_name, log_number, write_file
 from tinyflux.columnar.wal import Damage, Frame, Kind, read_log
 
@@ -32,11 +37,13 @@ class Change(NamedTuple):
         measurement: A measurement to drop.
         ranges: Points to delete.
         batch: Points to store.
+        names: A measurement to rename, and its new name.
     """
 
     measurement: str | None = None
     ranges: Ranges | None = None
     batch: PointBatch | None = None
+    names: tuple[str, str] | None = None
 
 
 class Recovery:
@@ -139,5 +146,7 @@ def _decode(frame: Frame) -> Change:
         return Change(ranges=decode_ranges(frame.payload))
     if frame.kind is Kind.DROP_MEASUREMENT:
         return Change(measurement=bytes(frame.payload).decode())
+    if frame.kind is Kind.RENAME_MEASUREMENT:
+        return Change(names=decode_rename(frame.payload))
     ranges, batch = decode_rewrite(frame.payload)
     return Change(ranges=ranges, batch=batch)

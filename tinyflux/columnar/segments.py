@@ -67,16 +67,19 @@ class Frozen:
     Attributes:
         memtables: What is in memory, oldest first.
         index: The series index.
-        new_series: Ids and keys of the series that no series file has yet, ids ascending.
-        live_series: How many series there are.
+        series: Ids and keys of series, ids ascending: those that no series file has yet, or all
+            where the files do not hold any more.
+        keeps_files: Whether the series files there are still hold.
+        renames: How many renames of measurements no manifest knows of yet.
         first_log: The new log file: all of this is in older ones.
         layer: The segments, with the deletions that the flush makes unnecessary.
     """
 
     memtables: Sequence[MemtableView]
     index: IndexView
-    new_series: Sequence[tuple[int, bytes]]
-    live_series: int
+    series: Sequence[tuple[int, bytes]]
+    keeps_files: bool
+    renames: int
     first_log: int
     layer: SegmentLayer
 
@@ -89,14 +92,14 @@ class Change(NamedTuple):
         added: The new segments with the numbers of their measurements.
         removed: The segments that are no longer named.
         done: Deletions that the new segments no longer need.
-        is_flush: Whether it took rows out of memory.
+        flushed: What was written, of a flush.
     """
 
     manifest: Manifest
     added: Sequence[tuple[int, Segment]]
     removed: frozenset[int]
     done: frozenset[Deletion]
-    is_flush: bool
+    flushed: Frozen | None
 
 
 class Segments:
@@ -136,6 +139,7 @@ class Segments:
         self._row_group_rows = row_group_rows
         self._next_file = self.manifest.next_file
         self._flushing = False
+        self._renames = 0  # that no manifest knows of yet
         self._hidden: list[Segment] = []
         self._retired: list[tuple[weakref.ref[Segment], Path]] = []
         self._dead: list[Path] = []
@@ -199,6 +203,14 @@ class Segments:
         if self._flushing or self.layer.segments.get(measurement):
             self.layer = self.layer.deleting(measurement, deletion)
 
+    def rename(self) -> None:
+        """Note that a measurement was renamed: the next flush writes the names anew."""
+        self._renames += 1
+
+    def has_dropped(self, index: IndexView) -> bool:
+        """Return whether there are segments of measurements that are no more."""
+        return not self.layer.segments.keys() <= index.names().keys()
+
     def freeze(
         self, memtables: Sequence[MemtableView], index: SeriesIndex, first_log: int
     ) -> Frozen:
@@ -206,8 +218,14 @@ class Segments:
         self._flushing = True
         fresh = range(self.manifest.next_series, index.next_id)
         pairs = zip(fresh, index.keys(fresh), strict=True)
-        new_series = [(series_id, key) for series_id, key in pairs if key]
-        return Frozen(memtables, index.view(), new_series, len(index), first_log, self.layer)
+        series = [(series_id, key) for series_id, key in pairs if key]
+        known = sum(file.series for file in self.manifest.series)
+        keeps_files = known + len(series) == len(index) and not self._renames
+        if not keeps_files:  # some are gone, or called otherwise: write all anew
+            series = index.entries()
+        return Frozen(
+            memtables, index.view(), series, keeps_files, self._renames, first_log, self.layer
+        )
 
     def hide(self, border_ns: int) -> tuple[list[int], set[int]]:
         """Take the shards that begin before a border between shards from readers.
@@ -237,7 +255,7 @@ class Segments:
     def flush(self, frozen: Frozen) -> Change:
         """Write what is frozen and what deletions left of old segments, durably."""
         layer = frozen.layer
-        names = {entry.number: name for name, (entry, _) in frozen.index.catalog.items()}
+        names = frozen.index.names()
         added: list[tuple[int, Segment]] = []
         named = {info.number for info in self.manifest.segments}
         removed = named - {segment.info.number for segment in layer.all_segments()}
@@ -256,24 +274,30 @@ class Segments:
                     if replaced is not None:
                         removed.add(segment.info.number)
                         added += replaced
+        name_of = {
+            segment.info.number: names[number]
+            for number, segments in layer.segments.items()
+            if number in names
+            for segment in segments
+        }
         manifest = replace(
-            self._manifest_with(added, removed),
+            self._manifest_with(added, removed, name_of),
             first_log=frozen.first_log,
             next_series=frozen.index.limit,
             series=self._series_files(frozen),
             fields=_fields(frozen.index),
         )
         done = frozenset(d for found in layer.deletions.values() for d in found)
-        return self._commit(manifest, added, removed, done, is_flush=True)
+        return self._commit(manifest, added, removed, done, frozen)
 
     def compact(self, index: IndexView) -> Change | None:
         """Merge some segments into one, durably; None when there is nothing to do."""
-        layer = self.layer
-        chosen = self._choose()
+        layer, names = self.layer, index.names()
+        number, chosen = self._choose(layer, names)
         if not chosen:
             return None
-        name = chosen[0].measurement
-        number, series = index.number(name), index.series(name)
+        # The log may have a rename that the manifest does not have: its name stays until a flush.
+        series = replace(index.series(names[number]), measurement=chosen[0].measurement)
         numbers = {info.number for info in chosen}
         sources = [s for s in layer.segments.get(number, ()) if s.info.number in numbers]
         runs = [layer.masked(number, segment).read_all() for segment in sources]
@@ -284,15 +308,26 @@ class Segments:
             added.append((number, self._segment(info)))
         return self._commit(self._manifest_with(added, numbers), added, numbers, frozenset())
 
-    def _choose(self) -> list[SegmentInfo]:
-        """Return the segments whose merge is worth most and fits into memory; [] for none."""
-        by_measurement: dict[str, list[SegmentInfo]] = {}
-        for info in self.manifest.segments:
-            by_measurement.setdefault(info.measurement, []).append(info)
-        found = [
-            choose(infos, max_rows=self._most_rows(name)) for name, infos in by_measurement.items()
-        ]
-        return max(found, key=len, default=[])
+    def _choose(
+        self, layer: SegmentLayer, names: Iterable[int]
+    ) -> tuple[int, Sequence[SegmentInfo]]:
+        """Return the measurement (its number) and the segments whose merge is worth most.
+
+        They fit into memory; none when there is nothing to do.
+
+        Args:
+            layer: The segments.
+            names: Numbers of the measurements that exist.
+        """
+        known = {info.number: info for info in self.manifest.segments}
+        best: tuple[int, Sequence[SegmentInfo]] = (-1, ())
+        for number in names:
+            segments = layer.segments.get(number, ())
+            if len(segments) > len(best[1]):
+                infos = [known[segment.info.number] for segment in segments]
+                chosen = choose(infos, max_rows=self._most_rows(infos[0].measurement))
+                best = max(best, (number, chosen), key=lambda found: len(found[1]))
+        return best
 
     def _most_rows(self, measurement: str) -> int:
         """Return how many rows of a measurement are merged at once, all columns in memory."""
@@ -345,35 +380,19 @@ class Segments:
 
     def _series_files(self, frozen: Frozen) -> tuple[SeriesFile, ...]:
         """Return the series files after a flush, written where new; few, by geometric merging."""
-        old = list(self.manifest.series)
-        known = sum(file.series for file in old)
-        entries = list(frozen.new_series)
-        if known != frozen.live_series - len(entries):  # some are gone: write the others anew
-            entries = self._living_series(frozen)
-            old = []
-        elif not entries:
-            return tuple(old)
-        while old and old[-1].series <= _SERIES_MERGE_RATIO * len(entries):
+        old = list(self.manifest.series) if frozen.keeps_files else []
+        entries = list(frozen.series)
+        while entries and old and old[-1].series <= _SERIES_MERGE_RATIO * len(entries):
             file = old.pop()
             path = self._series_path(file.number)
             entries = decode_series(self._files.read(path), file, path) + entries
         if not entries:
-            return ()
+            return tuple(old)
         number = self._take_number()
         ids, keys = zip(*entries, strict=True)
         data = encode_series(ids, keys)
         self._put(self._series_path(number), data)
         return (*old, SeriesFile(number, len(ids), len(data), zlib.crc32(data)))
-
-    def _living_series(self, frozen: Frozen) -> list[tuple[int, bytes]]:
-        living: set[int] = set()
-        for name in frozen.index.catalog:
-            living.update(frozen.index.series(name).ids.tolist())
-        entries: list[tuple[int, bytes]] = []
-        for file in self.manifest.series:
-            path = self._series_path(file.number)
-            entries += decode_series(self._files.read(path), file, path)
-        return [entry for entry in (*entries, *frozen.new_series) if entry[0] in living]
 
     def _put(self, path: Path, data: bytes) -> None:
         self._files.make_directory(path.parent)
@@ -389,8 +408,16 @@ class Segments:
         self._next_file += 1
         return number
 
-    def _manifest_with(self, added: Iterable[tuple[int, Segment]], removed: set[int]) -> Manifest:
+    def _manifest_with(
+        self,
+        added: Iterable[tuple[int, Segment]],
+        removed: set[int],
+        name_of: Mapping[int, str] | None = None,
+    ) -> Manifest:
+        """Return the manifest after a step; name_of has the names of segments that may be new."""
         kept = [info for info in self.manifest.segments if info.number not in removed]
+        if name_of is not None:
+            kept = [replace(info, measurement=name_of[info.number]) for info in kept]
         infos = (*kept, *(segment.info for _, segment in added))
         return replace(self.manifest, segments=infos)
 
@@ -400,8 +427,7 @@ class Segments:
         added: Sequence[tuple[int, Segment]],
         removed: set[int],
         done: frozenset[Deletion],
-        *,
-        is_flush: bool = False,
+        flushed: Frozen | None = None,
     ) -> Change:
         """Make a step real."""
         manifest = replace(manifest, next_file=self._next_file)
@@ -411,7 +437,7 @@ class Segments:
         for parent in sorted(parents):
             self._files.sync_directory(parent)
         write_manifest(self._files, self._directory, manifest)
-        return Change(manifest, added, frozenset(removed), done, is_flush)
+        return Change(manifest, added, frozenset(removed), done, flushed)
 
     # Finish: the caller holds the writer's lock
 
@@ -430,8 +456,9 @@ class Segments:
             number: tuple(d for d in found if d not in change.done)
             for number, found in layer.deletions.items()
         }
-        if change.is_flush:
+        if change.flushed is not None:
             self._flushing = False
+            self._renames -= change.flushed.renames
             gone += self._hidden
             self._hidden = []
         dead = set(self.manifest.series) - set(change.manifest.series)

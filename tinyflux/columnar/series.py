@@ -21,13 +21,16 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 
-from tinyflux.batch import FieldType, parse_series_key
+from tinyflux.batch import FieldType, parse_series_key, renamed_series_key
 from tinyflux.columnar.base import SeriesSet, TagColumn
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from tinyflux.batch import Bools, Int32s, Int64s, Tags
+
+HIDDEN: Final = "\0"
+"""A measurement whose name begins with it is kept, but neither listed nor counted: a trash."""
 
 _FIRST_CAPACITY: Final = 16
 
@@ -90,6 +93,12 @@ class MeasurementIndex:
         self.tags: dict[str, TagIndex] = {}
         self.fields = fields
 
+    def named(self, name: str) -> MeasurementIndex:
+        """Return the same measurement under another name; this one must not grow any more."""
+        other = MeasurementIndex(name, self.number, self.fields)
+        other.count, other.ids, other.tags = self.count, self.ids, self.tags
+        return other
+
     def add(self, series_id: int, tags: Tags) -> None:
         """Append a series. The id is greater than all before."""
         member = self.count
@@ -145,7 +154,7 @@ class IndexView:
     Attributes:
         catalog: Measurement name to its index and its field types.
         limit: Series with an id below it are seen.
-        count: How many series that is.
+        count: How many series that is, hidden ones left out.
     """
 
     catalog: Catalog
@@ -154,12 +163,25 @@ class IndexView:
 
     def measurements(self) -> list[str]:
         """Return the names of the measurements, sorted."""
-        return sorted(name for name, (m, _) in self.catalog.items() if m.members_below(self.limit))
+        return sorted(
+            name
+            for name, (m, _) in self.catalog.items()
+            if m.members_below(self.limit) and not name.startswith(HIDDEN)
+        )
+
+    def has(self, measurement: str) -> bool:
+        """Return whether a measurement has series; it may be a hidden one."""
+        entry = self.catalog.get(measurement)
+        return entry is not None and entry[0].members_below(self.limit) > 0
 
     def number(self, measurement: str) -> int:
         """Return the number of a measurement, -1 when unknown."""
         entry = self.catalog.get(measurement)
         return -1 if entry is None else entry[0].number
+
+    def names(self) -> dict[int, str]:
+        """Return the name of each measurement by its number."""
+        return {entry.number: name for name, (entry, _) in self.catalog.items()}
 
     def fields(self, measurement: str) -> dict[str, FieldType]:
         """Return field key to type, sorted by key; {} when the measurement is unknown."""
@@ -194,7 +216,7 @@ class SeriesIndex:
         self._measurements: dict[str, MeasurementIndex] = {}
         self._by_number: list[MeasurementIndex] = []
         self._version = 0  # of the names: measurements and field types
-        self._catalog: tuple[int, Catalog] = (0, {})
+        self._catalog: tuple[int, Catalog, int] = (0, {}, 0)  # of a version; its hidden series
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -202,11 +224,14 @@ class SeriesIndex:
     def view(self) -> IndexView:
         """Return the index as it is now. O(measurements) after a change of names, else O(1)."""
         count, limit, version = len(self._ids), self.next_id, self._version
-        cached_version, catalog = self._catalog
+        cached_version, catalog, n_hidden = self._catalog
         if cached_version != version:
-            catalog = {name: (m, m.fields) for name, m in list(self._measurements.items())}
-            self._catalog = version, catalog  # not trusted when the writer has moved on meanwhile
-        return IndexView(catalog, limit, count)
+            known = list(self._measurements.items())
+            catalog = {name: (m, m.fields) for name, m in known}
+            n_hidden = sum(m.count for name, m in known if name.startswith(HIDDEN))
+            # Not trusted when the writer has moved on meanwhile.
+            self._catalog = version, catalog, n_hidden
+        return IndexView(catalog, limit, count - n_hidden)
 
     def lookup(self, keys: Iterable[bytes]) -> list[int]:
         """Return the id of each series key, -1 for an unknown one."""
@@ -294,6 +319,29 @@ class SeriesIndex:
             del self._ids[self._keys[series_id]]
             self._keys[series_id] = b""
         self._version += 1
+
+    def rename(self, measurement: str, name: str) -> None:
+        """Give a measurement another name; ids, fields and number stay. O(its series).
+
+        Args:
+            measurement: It exists.
+            name: No measurement with series has it.
+        """
+        old = self._measurements[measurement]
+        for series_id in old.ids[: old.count].tolist():
+            key = self._keys[series_id]
+            del self._ids[key]
+            self._keys[series_id] = key = renamed_series_key(key, measurement, name)
+            self._ids[key] = series_id
+        renamed = old.named(name)
+        remaining = {key: entry for key, entry in self._measurements.items() if key != measurement}
+        self._measurements = {**remaining, name: renamed}
+        self._by_number[old.number] = renamed
+        self._version += 1
+
+    def entries(self) -> list[tuple[int, bytes]]:
+        """Return ids and keys of all series, ids ascending."""
+        return [(series_id, key) for series_id, key in enumerate(self._keys) if key]
 
     def restore(self, entries: Iterable[tuple[int, bytes]], limit: int) -> None:
         """Fill an empty index with series of known ids, as a store does that opens.

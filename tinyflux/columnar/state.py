@@ -100,6 +100,8 @@ class State:
         """Do what a frame of the log says, as it was done when the frame was written."""
         if change.measurement is not None:
             self._drop(change.measurement)
+        if change.names is not None:
+            self._rename(*change.names)
         touched = None
         if change.ranges is not None:
             touched = self._delete_rows(from_ranges(change.ranges, self.index))
@@ -135,6 +137,11 @@ class State:
         """Delete a measurement with its field types; one that is not there is fine."""
         with self._visible:
             self._drop(measurement)
+
+    def rename(self, measurement: str, name: str) -> None:
+        """Give a measurement another name; no rows move. One that is not there is fine."""
+        with self._visible:
+            self._rename(measurement, name)
 
     def expire(self, border_ns: int) -> int:
         """Remove the rows before a border between shards; returns how many shards of files go.
@@ -189,6 +196,12 @@ class State:
                 table.drop(number)
             self.index.discard(measurement, np.ones(len(series), np.bool_))
             self.intake.forget(number)
+
+    def _rename(self, measurement: str, name: str) -> None:
+        if self.index.view().has(measurement):
+            self.index.rename(measurement, name)
+            if self.segments is not None:
+                self.segments.rename()
 
     def _delete_rows(self, deletion: Deletion) -> Sequence[int]:
         """Delete rows from all layers. Returns the numbers of the measurements concerned."""

@@ -62,6 +62,7 @@ class Kind(enum.IntEnum):
     DELETE = 2
     DROP_MEASUREMENT = 3
     REWRITE = 4
+    RENAME_MEASUREMENT = 5
 
 
 @dataclass(frozen=True, slots=True)

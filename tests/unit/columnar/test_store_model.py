@@ -10,6 +10,7 @@ import tempfile
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -17,6 +18,7 @@ from tinyflux.batch import BatchBuilder, FieldValue, PointBatch, series_key
 from tinyflux.columnar.base import DeleteRequest, Frame, Replacement, ScanRequest
 from tinyflux.columnar.parquet import ParquetStorage
 from tinyflux.columnar.points import field_dicts
+from tinyflux.errors import QueryError
 from tinyflux.queries import FieldQuery, TagQuery
 
 if TYPE_CHECKING:
@@ -94,6 +96,10 @@ class Model:
     def __init__(self, *, overwrite: bool) -> None:
         self.overwrite = overwrite
         self.rows: list[Row] = []
+        self.hidden: list[Row] = []
+
+    def rename(self, measurement: str, name: str) -> None:
+        self.rows = [(name, *row[1:]) if row[0] == measurement else row for row in self.rows]
 
     def append(self, rows: Iterable[Row]) -> None:
         for row in rows:
@@ -147,6 +153,30 @@ class StoreMachine(RuleBasedStateMachine):
         existed = any(row[0] == "mem" for row in self.model.rows)
         assert self.store.drop_measurement("mem") == existed
         self.model.rows = [row for row in self.model.rows if row[0] != "mem"]
+
+    @rule(names=st.permutations(MEASUREMENTS))
+    def rename(self, names: list[str]) -> None:
+        exists = [any(row[0] == name for row in self.model.rows) for name in names]
+        if all(exists):
+            with pytest.raises(QueryError, match=f"measurement already exists: {names[1]}"):
+                self.store.rename_measurement(*names)
+        else:
+            assert self.store.rename_measurement(*names) == exists[0]
+            self.model.rename(*names)
+
+    @rule()
+    def hide(self) -> None:
+        if not self.model.hidden:
+            self.store.rename_measurement("mem", "\0mem")
+            self.model.hidden = [row for row in self.model.rows if row[0] == "mem"]
+            self.model.rows = [row for row in self.model.rows if row[0] != "mem"]
+
+    @rule()
+    def show(self) -> None:
+        if not any(row[0] == "mem" for row in self.model.rows):
+            assert self.store.rename_measurement("\0mem", "mem") == bool(self.model.hidden)
+            self.model.rows += self.model.hidden
+            self.model.hidden = []
 
     @rule(limit=st.integers(-2, 2), shift=st.sampled_from([0, 1]))
     def move(self, limit: int, shift: int) -> None:
