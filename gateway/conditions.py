@@ -90,6 +90,8 @@ def _check_operand(expr: ast.Expr) -> None:
                 raise StatementError(f"invalid function call in condition: {to_influxql(expr)}")
             for arg in args:
                 _check_operand(arg)
+        case ast.CalendarDuration():
+            raise StatementError(f"invalid condition expression: {to_influxql(expr)}")
         case ast.ParenExpr(inner):
             _check_operand(inner)
         case ast.BinaryExpr(_, lhs, rhs):

@@ -7,11 +7,11 @@ Source: measured, `tests/conformance/plan_errors.case`.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gateway.conditions import check_condition, compile_condition
+from gateway.dimensions import split_dimensions
 from gateway.errors import StatementError
 from gateway.expansion import Schema, column_names, expand_dimensions, expand_fields
 from gateway.functions.registry import Kind, is_kind
@@ -19,15 +19,15 @@ from gateway.functions.transforms import READS_ONE_WINDOW_BEFORE
 from gateway.functions.types import type_of
 from gateway.functions.validate import check_call
 from gateway.plan import OutputColumn, Plan, Shape
-from gateway.timerange import TimeRange, parse_time, split_condition
+from gateway.timerange import TimeRange, split_condition
 from grammar import ast
-from tinyflux.windows import Windows, ZonedWindows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from tinyflux.batch import FieldType
     from tinyflux.columnar.base import Query
+    from tinyflux.windows import Windows
 
 __all__ = ["Schema", "compile_select", "plan", "where"]
 
@@ -64,7 +64,7 @@ def compile_select(select: ast.Select, now_ns: int, within: Shape | None = None)
     for call in calls:
         check_call(call, select)
     _check_fields(select)
-    tag_dimensions, windows = _dimensions(select, now_ns)
+    tag_dimensions, windows = split_dimensions(select, now_ns)
     is_raw = not any(not is_kind(call.name, Kind.MATH) for call in calls)
     if within is not None:
         new = [d for d in within.tag_dimensions if d not in tag_dimensions]
@@ -290,57 +290,3 @@ def _check_grouping(
                 raise StatementError(f"{call.name} aggregate requires a GROUP BY interval")
         elif windows is not None:
             raise StatementError(f"aggregate function required inside the call to {call.name}")
-
-
-# --- GROUP BY -------------------------------------------------------------------------------------
-def _dimensions(select: ast.Select, now_ns: int) -> tuple[tuple[ast.Expr, ...], Windows | None]:
-    tags: list[ast.Expr] = []
-    windows: Windows | None = None
-    seen_time = False
-    for dimension in select.dimensions:
-        match dimension:
-            case ast.Call("time", args):
-                if seen_time:
-                    raise StatementError("multiple time dimensions not allowed")
-                seen_time = True
-                windows = _windows(args, select.timezone, now_ns)
-            case ast.Call():
-                raise StatementError("only time() calls allowed in dimensions")
-            case ast.VarRef(name) if name.lower() == "time":
-                raise StatementError("time() is a function and expects at least one argument")
-            case ast.VarRef() | ast.Wildcard() | ast.RegexLiteral():
-                tags.append(dimension)
-            case _:
-                raise StatementError("only time and tag dimensions allowed")
-    return tuple(tags), windows
-
-
-def _windows(args: tuple[ast.Expr, ...], timezone: str, now_ns: int) -> Windows | None:
-    if len(args) not in {1, 2}:
-        raise StatementError("time dimension expected 1 or 2 arguments")
-    if not isinstance(args[0], ast.DurationLiteral):
-        raise StatementError("time dimension must have duration argument")
-    every_ns = args[0].ns
-    offset_ns = _window_offset(args[1], now_ns) if len(args) == 2 else 0
-    if every_ns <= 0:
-        return None
-    offset_ns = offset_ns - int(offset_ns / every_ns) * every_ns
-    if timezone and timezone != "UTC":
-        return ZonedWindows(every_ns, offset_ns, timezone)
-    return Windows(every_ns, offset_ns)
-
-
-def _window_offset(expr: ast.Expr, now_ns: int) -> int:
-    match expr:
-        case ast.DurationLiteral(ns):
-            return ns
-        case ast.BinaryExpr("*", ast.IntegerLiteral(sign), ast.DurationLiteral(ns)):
-            return sign * ns
-        case ast.Call("now", ()):
-            return now_ns
-        case ast.StringLiteral(text):
-            with suppress(StatementError):
-                return parse_time(text)
-        case ast.Call(name):
-            raise StatementError(f"time dimension offset function must be now(), got {name}()")
-    raise StatementError("time dimension offset must be duration or now()")

@@ -19,6 +19,7 @@ from gateway.planner import compile_select
 from gateway.timerange import split_condition
 from grammar import ast
 from tinyflux.batch import MAX_TIME_NS, MIN_TIME_NS
+from tinyflux.calendars import CalendarWindows
 from tinyflux.windows import Windows, ZonedWindows
 
 if TYPE_CHECKING:
@@ -54,11 +55,8 @@ class Schedule:
         windows = shape.windows
         if shape.is_raw or windows is None:
             raise StatementError("continuous queries must be aggregate queries")
-        every_ns = statement.every_ns or windows.every_ns
-        runs = Windows(every_ns, windows.offset_ns)
-        if isinstance(windows, ZonedWindows):
-            runs = ZonedWindows(every_ns, windows.offset_ns, windows.zone)
-        look_back_ns = statement.for_ns or max(windows.every_ns, every_ns)
+        runs = _runs(statement.every_ns, windows) if statement.every_ns else windows
+        look_back_ns = statement.for_ns or max(windows.every_ns, runs.every_ns)
         return Schedule(windows, runs, look_back_ns, statement.late_ns)
 
     def last_run(self, time_ns: int) -> int:
@@ -79,10 +77,14 @@ class Schedule:
         Returns:
             Borders of windows; no windows when the end is not after the start.
         """
-        window_ns = self.windows.every_ns
-        start = _start(self.windows, due_ns + window_ns - self.look_back_ns - 1)
-        end = _start(self.windows, now_ns + window_ns - min(self.runs.every_ns, window_ns))
-        return start, end
+        windows = self.windows
+        if self.look_back_ns == windows.every_ns:
+            start = _start(windows, due_ns - 1)
+        else:  # the first window that begins as far back as that, or later
+            start = _start(windows, due_ns - self.look_back_ns - 1, 1)
+        if self.runs.every_ns >= windows.every_ns:
+            return start, _start(windows, now_ns)
+        return start, _start(windows, now_ns - self.runs.every_ns, 1)
 
     def late_start(self, late_ns: int, due_ns: int) -> int:
         """Return where a run starts that takes in a late point, as far back as LATE allows."""
@@ -113,6 +115,15 @@ class Schedule:
             end = self.end_of_piece(start, stop)
             yield start, end
             start = end
+
+
+def _runs(every_ns: int, windows: Windows) -> Windows:
+    """Return the grid of `RESAMPLE EVERY`, on the clock of the windows."""
+    if isinstance(windows, CalendarWindows):
+        return ZonedWindows(every_ns, 0, windows.zone)
+    if isinstance(windows, ZonedWindows):
+        return ZonedWindows(every_ns, windows.offset_ns, windows.zone)
+    return Windows(every_ns, windows.offset_ns)
 
 
 def within(select: ast.Select, start_ns: int, end_ns: int, now_ns: int) -> ast.Select:

@@ -18,6 +18,8 @@ from zoneinfo import ZoneInfo
 from gateway.errors import StatementError
 from grammar import ast
 from tinyflux.batch import MAX_TIME_NS, MIN_TIME_NS
+from tinyflux.calendars import add_months
+from tinyflux.errors import QueryError
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _COMPARISONS: Final = frozenset(["=", "!=", "<", "<=", ">", ">="])
@@ -144,11 +146,21 @@ def _evaluate(expr: ast.Expr, now_ns: int, timezone: str) -> int:
             return parse_time(text, timezone)
         case ast.BinaryExpr("+" | "-" as op, lhs, rhs):
             left = _evaluate(lhs, now_ns, timezone)
+            if isinstance(rhs, ast.CalendarDuration):
+                return _shifted(left, rhs, 1 if op == "+" else -1, timezone)
             right = _evaluate(rhs, now_ns, timezone)
             return left + right if op == "+" else left - right
         case ast.BinaryExpr("*", lhs, rhs):
             return _evaluate(lhs, now_ns, timezone) * _evaluate(rhs, now_ns, timezone)
     raise StatementError(f"invalid operation: time and {_go_type(expr)} are not compatible")
+
+
+def _shifted(time_ns: int, by: ast.CalendarDuration, sign: int, timezone: str) -> int:
+    """Return the same time of the clock so many months earlier or later, and ns added to it."""
+    try:
+        return add_months(time_ns, sign * by.months, timezone) + sign * by.ns
+    except QueryError:
+        raise StatementError(f"time {time_ns}ns overflows time literal") from None
 
 
 def parse_time(text: str, timezone: str = "") -> int:

@@ -19,7 +19,7 @@ from gateway.functions.types import CASTS, cast_type
 from gateway.rows import Axis, Col
 from gateway.sources import CastReader
 from grammar import ast
-from tinyflux.batch import MAX_TIME_NS, MIN_TIME_NS, Bools, FieldType, Int64s
+from tinyflux.batch import Bools, FieldType, Int64s
 from tinyflux.columnar.base import (
     AggregateRequest,
     AggregateTable,
@@ -96,11 +96,10 @@ def read_grid(made: Plan, table: Table, scan: ScanRequest, session: Session) -> 
 def _widen(bounds: TimeRange, windows: Windows | None, *, descending: bool) -> TimeRange:
     if windows is None:
         return bounds
+    start_ns, end_ns = windows.widened(bounds.start_ns, bounds.end_ns)
     if descending:
-        return replace(bounds, end_ns=min(bounds.end_ns + windows.every_ns, MAX_TIME_NS))
-    if not bounds.has_start:
-        return bounds
-    return replace(bounds, start_ns=max(bounds.start_ns - windows.every_ns, MIN_TIME_NS))
+        return replace(bounds, end_ns=end_ns)
+    return replace(bounds, start_ns=start_ns) if bounds.has_start else bounds
 
 
 def _aux(made: Plan, table: Table) -> tuple[str, ...]:

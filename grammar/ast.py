@@ -49,6 +49,14 @@ class DurationLiteral:
 
 
 @dataclass(frozen=True, slots=True)
+class CalendarDuration:
+    """`1y`, `3mo`, `1mo14d`: months, never 0, and nanoseconds of the same sign. Not InfluxDB's."""
+
+    months: int
+    ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class RegexLiteral:
     r"""`/pattern/`; only `\/` has lost its backslash."""
 
@@ -109,7 +117,13 @@ class ParenExpr:
 
 
 Literal: TypeAlias = (
-    IntegerLiteral | NumberLiteral | StringLiteral | BooleanLiteral | DurationLiteral | RegexLiteral
+    IntegerLiteral
+    | NumberLiteral
+    | StringLiteral
+    | BooleanLiteral
+    | DurationLiteral
+    | CalendarDuration
+    | RegexLiteral
 )
 Expr: TypeAlias = Literal | Wildcard | VarRef | Distinct | Call | BinaryExpr | ParenExpr
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 from zoneinfo import ZoneInfo
 
 from grammar import ast
-from grammar.durations import parse_duration
+from grammar.durations import parse_calendar_duration
 from grammar.refusals import Place, Refused, Unexpected
 from grammar.regexes import check_regex
 from grammar.words import always_quoted, quoted
@@ -79,6 +79,8 @@ def _explain_mode(*words: Token) -> frozenset[str]:
 def _field(expr: ast.Expr, alias: str | Token) -> ast.Field:
     # influxd names the last of several wrong operators, and the outer one of two nested ones.
     for node in walk(expr):
+        if _is_calendar(node):
+            raise Refused("invalid duration")
         if isinstance(node, ast.BinaryExpr) and node.op not in _ARITHMETIC:
             raise Refused(
                 f"invalid operator {node.op} in SELECT clause",
@@ -223,8 +225,15 @@ def _operators(items: Sequence[ast.Expr | Token]) -> ast.Expr:
     """Return the tree of `operand op operand op ...`, from left to right."""
     expr, *operands = cast("Sequence[ast.Expr]", items[::2])
     for op, operand in zip(cast("Sequence[Token]", items[1::2]), operands, strict=True):
+        is_shift = op.type in ("ADD", "SUB")
+        if _is_calendar(expr) or (_is_calendar(operand) and not is_shift):
+            raise Refused("invalid duration")
         expr = ast.BinaryExpr(op.value, expr, operand)
     return expr
+
+
+def _is_calendar(expr: ast.Expr) -> bool:
+    return isinstance(expr, ast.CalendarDuration)
 
 
 def _product(items: Sequence[ast.Expr | Token]) -> ast.Expr:
@@ -247,6 +256,8 @@ def _signed(sign: Token, operand: ast.Expr) -> ast.Expr:
             return ast.NumberLiteral(-value) if is_minus else operand
         case ast.DurationLiteral(ns):
             return ast.DurationLiteral(-ns) if is_minus else operand
+        case ast.CalendarDuration(months, ns):
+            return ast.CalendarDuration(-months, -ns) if is_minus else operand
     return ast.BinaryExpr("*", ast.IntegerLiteral(-1 if is_minus else 1), operand)
 
 
@@ -285,11 +296,12 @@ def int_of(number: Token) -> int:
     return int(number.value) if len(number.value) <= 20 else 10**20
 
 
-def _duration(number: Token) -> ast.DurationLiteral:
+def _duration(number: Token) -> ast.DurationLiteral | ast.CalendarDuration:
     try:
-        return ast.DurationLiteral(parse_duration(number.value))
+        months, ns = parse_calendar_duration(number.value)
     except ValueError as exc:
         raise Refused(str(exc)) from None
+    return ast.CalendarDuration(months, ns) if months else ast.DurationLiteral(ns)
 
 
 def _regex(pattern: Token) -> ast.RegexLiteral:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from grammar import ast
 from grammar.build_select import INT64_MAX, UINT64_MAX, Order, int_of, only, spread, text, walk
-from grammar.durations import format_duration, parse_duration
+from grammar.durations import format_duration, longest_ns, parse_duration
 from grammar.refusals import Place, Refused, Unexpected
 
 if TYPE_CHECKING:
@@ -154,6 +154,8 @@ def _group_by_interval(select: ast.Select) -> int:
         if len(dimension.args) not in (1, 2):
             raise Unexpected("GROUP BY time(...), time dimension expected 1 or 2 arguments")
         interval = dimension.args[0]
+        if isinstance(interval, ast.CalendarDuration):
+            return longest_ns(interval.months)
         if not isinstance(interval, ast.DurationLiteral):
             raise Unexpected("GROUP BY time(...), time dimension must have duration argument")
         return interval.ns

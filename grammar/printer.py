@@ -13,7 +13,7 @@ from functools import singledispatch
 from typing import TYPE_CHECKING
 
 from grammar import ast
-from grammar.durations import format_duration
+from grammar.durations import format_calendar_duration, format_duration
 from grammar.words import quoted, quoted_string
 
 if TYPE_CHECKING:
@@ -60,6 +60,11 @@ def _(node: ast.BooleanLiteral) -> str:
 @to_influxql.register
 def _(node: ast.DurationLiteral) -> str:
     return format_duration(node.ns)
+
+
+@to_influxql.register
+def _(node: ast.CalendarDuration) -> str:
+    return format_calendar_duration(node.months, node.ns)
 
 
 @to_influxql.register

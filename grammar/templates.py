@@ -180,7 +180,10 @@ def _literal(kind: str, text: str) -> ast.Expr:
         Refused: It is none.
     """
     token = literal_token(kind, text, 0)
-    return cast("ast.Expr", RULES[_RULES[kind]]([token.value if kind == "STRING" else token]))
+    literal = cast("ast.Expr", RULES[_RULES[kind]]([token.value if kind == "STRING" else token]))
+    if isinstance(literal, ast.CalendarDuration):
+        raise Refused("a time plus or less months can be compared, months alone cannot")
+    return literal
 
 
 def _has_condition(statement: object) -> bool:

@@ -1,9 +1,10 @@
 """Time windows: which one a time lies in, where they begin, and where rows change window.
 
 `Windows` is the plain grid counted from 1970 in UTC, `ZonedWindows` the grid of a local clock
-(InfluxQL's `tz()`), whose windows are longer or shorter where the clock is changed. Both are pure:
-arrays in, arrays out, no storage, no clock. The functions over the windows (`mean`, `percentile`,
-...) are in `tinyflux.kernels`; `KERNELS` names them.
+(InfluxQL's `tz()`), whose windows are longer or shorter where the clock is changed; months and
+years are in `tinyflux.calendars`. All are pure: arrays in, arrays out, no storage, no clock. The
+functions over the windows (`mean`, `percentile`, ...) are in `tinyflux.kernels`; `KERNELS` names
+them.
 """
 
 from __future__ import annotations
@@ -60,6 +61,11 @@ class Windows:
         """Return int64[n]: the first ns of each window, cut to the range of times there are."""
         return _starts(numbers, self.every_ns, self.offset_ns % self.every_ns)
 
+    def widened(self, start_ns: int, end_ns: int) -> tuple[int, int]:
+        """Return an interval that reaches one window farther at both ends."""
+        start_ns, end_ns = start_ns - self.every_ns, end_ns + self.every_ns
+        return max(start_ns, MIN_TIME_NS), min(end_ns, MAX_TIME_NS)
+
 
 @dataclass(frozen=True, slots=True)
 class ZonedWindows(Windows):
@@ -82,7 +88,7 @@ class ZonedWindows(Windows):
 
     def __post_init__(self) -> None:
         Windows.__post_init__(self)
-        _transitions(self.zone)
+        transitions(self.zone)
 
     def number(self, times: Int64s) -> Int64s:
         """Return int64[n]: the number of the window that each time (ns) lies in."""
@@ -152,16 +158,16 @@ def _zone_grid(zone: str, every: int, offset_ns: int) -> _ZoneGrid:
     # As in Go the remainder has the sign of the offset. And as in influxd the clock is read at the
     # time less the offset, so the changes of the clock move along with the grid.
     anchor = abs(offset_ns) % every * (-1 if offset_ns < 0 else 1)
-    (first, before), *changes = _transitions(zone)
-    transitions = [(first, before), *((since + anchor, offset) for since, offset in changes)]
-    ends = [since for since, _ in transitions[1:]] + [MAX_TIME_NS + 1]
+    (first, before), *changes = transitions(zone)
+    moved = [(first, before), *((since + anchor, offset) for since, offset in changes)]
+    ends = [since for since, _ in moved[1:]] + [MAX_TIME_NS + 1]
     rows: list[tuple[int, int, int, int, int]] = []
     floor = MIN_TIME_NS  # the first segment has nothing before it to continue
     shift = 0
-    for i, ((since, offset), end) in enumerate(zip(transitions, ends, strict=True)):
+    for i, ((since, offset), end) in enumerate(zip(moved, ends, strict=True)):
         local = (since + offset - anchor) // every
         if i:
-            before = transitions[i - 1][1]
+            before = moved[i - 1][1]
             last = rows[-1][4]
             floor = last
             if abs(offset - before) >= every:
@@ -178,7 +184,7 @@ def _zone_grid(zone: str, every: int, offset_ns: int) -> _ZoneGrid:
 
 
 @lru_cache(maxsize=64)
-def _transitions(zone: str) -> tuple[tuple[int, int], ...]:
+def transitions(zone: str) -> tuple[tuple[int, int], ...]:
     """Return (since, offset from UTC), both in ns, of every stretch of constant offset of a zone.
 
     The zone database gives offsets, not changes, so the changes are looked for: a step of a week

@@ -19,8 +19,10 @@ from gateway.planner import compile_select, plan, walk
 from gateway.sources import Snapshots, resolve
 from gateway.statements.table import go_duration, table
 from grammar import ast
+from grammar.durations import format_calendar_duration
 from grammar.printer import to_influxql
 from tinyflux.batch import FieldType
+from tinyflux.calendars import CalendarWindows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from gateway.session import Session
     from gateway.sources import Table
     from gateway.statements.table import Runner
+    from tinyflux.windows import Windows
 
 _TYPE_NAMES: Final = {kind: name for name, kind in CASTS.items()} | {FieldType.NONE: "unknown"}
 
@@ -88,11 +91,17 @@ def _common(made: Plan, source: Table) -> Iterator[str]:
     first, last = to_rfc3339(np.array([bounds.start_ns, bounds.end_ns], np.int64))
     yield f"TIME RANGE: {first if bounds.has_start else '-'} .. {last if bounds.has_end else '-'}"
     if shape.windows is not None:
-        yield f"WINDOWS: {go_duration(shape.windows.every_ns)}"
+        yield f"WINDOWS: {_length(shape.windows)}"
     if made.dimensions:
         yield f"DIMENSIONS: {', '.join(made.dimensions)}"
     if shape.condition is not None:
         yield f"CONDITION: {to_influxql(shape.condition)}"
+
+
+def _length(windows: Windows) -> str:
+    if isinstance(windows, CalendarWindows) and windows.months:
+        return format_calendar_duration(windows.months, 0)
+    return go_duration(windows.every_ns)
 
 
 def _analyze(select: ast.Select, session: Session) -> list[str]:

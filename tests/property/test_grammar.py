@@ -65,6 +65,15 @@ _literals: st.SearchStrategy[ast.Expr] = st.one_of(
     st.builds(ast.BooleanLiteral, st.booleans()),
     st.builds(ast.DurationLiteral, st.integers(-(2**63) + 1, 2**63 - 1)),
 )
+_calendar_durations = st.builds(
+    lambda sign, months, ns: ast.CalendarDuration(sign * months, sign * ns),
+    st.sampled_from([1, -1]),
+    st.integers(1, 292 * 12),
+    st.one_of(st.just(0), st.integers(0, 2**63 - 1)),
+)
+_shifted_times = st.builds(
+    ast.BinaryExpr, st.sampled_from(["+", "-"]), st.just(ast.Call("now")), _calendar_durations
+)
 _leaves: st.SearchStrategy[ast.Expr] = st.one_of(
     _literals,
     st.builds(ast.VarRef, _names, st.sampled_from(_casts)),
@@ -92,7 +101,13 @@ def _logic(inner: st.SearchStrategy[ast.Expr]) -> st.SearchStrategy[ast.Expr]:
 
 
 _columns = st.recursive(_leaves, _arithmetic, max_leaves=6)
-_conditions = st.recursive(_leaves, _logic, max_leaves=8)
+_calendar_windows = st.lists(_calendar_durations, min_size=1, max_size=2).map(
+    lambda durations: ast.Call("time", tuple(durations))
+)
+_conditions = st.one_of(
+    st.recursive(_leaves, _logic, max_leaves=8),
+    st.builds(ast.BinaryExpr, st.just(">"), st.just(ast.VarRef("time")), _shifted_times),
+)
 _maybe_conditions = st.one_of(st.none(), _conditions)
 
 
@@ -152,7 +167,7 @@ def _selects(sources: st.SearchStrategy[ast.Source]) -> st.SearchStrategy[ast.Se
         st.one_of(st.none(), _targets),
         st.lists(sources, min_size=1, max_size=2),
         _maybe_conditions,
-        st.lists(st.one_of(_columns, _regexes), max_size=2),
+        st.lists(st.one_of(_columns, _regexes, _calendar_windows), max_size=2),
         _fills,
         _orders,
         st.tuples(_counts, _counts, _counts, _counts),

@@ -77,6 +77,42 @@ def test_days_of_a_zone_run_at_its_midnight_also_when_they_have_25_hours() -> No
     assert berlin(30) - berlin(29) == 25 * HOUR
 
 
+@pytest.mark.parametrize(
+    ("resample", "last", "due", "start", "end"),
+    [
+        pytest.param("", (2, 1), (3, 1), (2, 1), (3, 1), id="the month that ended, of 29 days"),
+        pytest.param("", (3, 1), (4, 1), (3, 1), (4, 1), id="the month of the clock change"),
+        pytest.param("RESAMPLE EVERY 1d", (3, 30), (3, 31), (3, 1), (4, 1), id="EVERY: this month"),
+        pytest.param("RESAMPLE EVERY 1d", (2, 29), (3, 1), (2, 1), (3, 1), id="EVERY, first day"),
+        pytest.param("RESAMPLE FOR 70d", (3, 1), (4, 1), (2, 1), (4, 1), id="FOR: two months"),
+    ],
+)
+def test_months_of_a_zone_run_at_its_midnight(
+    resample: str,
+    last: tuple[int, int],
+    due: tuple[int, int],
+    start: tuple[int, int],
+    end: tuple[int, int],
+) -> None:
+    def berlin(date: tuple[int, int]) -> int:
+        return int(datetime(2024, *date, tzinfo=ZoneInfo("Europe/Berlin")).timestamp()) * S
+
+    made = schedule("time(1mo)", resample, "tz('Europe/Berlin')")
+    expected = berlin(due), berlin(start), berlin(end)
+    assert next_span(made, berlin(last)) == expected
+
+
+def test_missed_months_are_covered_and_every_piece_is_whole_months() -> None:
+    def utc(year: int, month: int) -> int:
+        return int(datetime(year, month, 1, tzinfo=ZoneInfo("UTC")).timestamp()) * S
+
+    made = schedule("time(1mo)")
+    due_ns = made.next_run(utc(2023, 11))
+    assert made.span(due_ns, utc(2024, 3) + HOUR) == (utc(2023, 11), utc(2024, 3))
+    assert list(made.pieces(utc(2024, 1) + S, utc(2024, 3) + S)) == [(utc(2024, 1), utc(2024, 4))]
+    assert made.end_of_piece(utc(1800, 1), utc(2024, 1), attempts=20) == utc(1800, 4)
+
+
 def test_late_points_move_the_start_at_most_as_far_as_late_says() -> None:
     made = schedule(resample="RESAMPLE LATE 10m")
     due_ns = BASE + HOUR

@@ -75,3 +75,10 @@ def test_every_literal_in_every_place_reads_as_it_does_in_full(form: str) -> Non
     for literal in ("1", "2", "3.5", "'x'", "'y'", "1m", "2h", "/r/", "/s(/", "-4", "b", "", "2x"):
         text = form.replace("{}", literal)
         assert _outcome(text) == _outcome(text, _IN_FULL)
+
+
+def test_months_are_compared_with_nothing_by_themselves() -> None:
+    for text in ("SELECT v FROM m WHERE time > 5m", "SELECT v FROM m WHERE time > 6m"):
+        assert parse(text)
+    with pytest.raises(ParseError, match="invalid duration"):
+        parse("SELECT v FROM m WHERE time > 1mo")
