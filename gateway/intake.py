@@ -7,10 +7,12 @@ request without its body: `gateway.write`, `gateway.v2`, `gateway.v3`, `gateway.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeAlias
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from starlette.responses import Response
 from starlette.types import Scope
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 Describe: TypeAlias = Callable[[Scope], Write]
 """Returns what a request wants written, without the body; raises what is wrong with it."""
 
+_HEADERS: Final = [(b"content-type", b"application/json")]
+
 
 class Intake:
     """Takes the bodies of all endpoints that write, within one budget of memory."""
@@ -49,6 +53,7 @@ class Intake:
         self._writer = writer
         self._settings = settings
         self._metrics = metrics
+        self._answers = _Answers()
         self._bytes_held = 0  # of bodies that are read or wait; touched by the event loop only
 
     async def store(self, scope: Scope, receive: Receive, describe: Describe) -> None:
@@ -100,22 +105,39 @@ class Intake:
 
     async def _stored(self, write: Write) -> None:
         """Wait until a body is durable; raise why it is not, or not wholly."""
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[None] = loop.create_future()
-
-        def set_answer(error: Exception | None) -> None:
-            if not answer.done():
-                if error is None:
-                    answer.set_result(None)
-                else:
-                    answer.set_exception(error)
-
-        def done(error: Exception | None) -> None:
-            with suppress(RuntimeError):  # the loop ended first: nobody waits any more
-                loop.call_soon_threadsafe(set_answer, error)
-
-        self._writer.submit(write, done)
+        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._writer.submit(write, partial(self._answers.put, answer))
         await answer
+
+
+class _Answers:
+    """Answers of the writer on their way to the event loop; many take one way.
+
+    Waking the loop costs more than an answer does, and a group commit has many.
+    """
+
+    def __init__(self) -> None:
+        self._ready: deque[tuple[asyncio.Future[None], Exception | None]] = deque()
+        self._is_due = False
+
+    def put(self, answer: asyncio.Future[None], error: Exception | None) -> None:
+        """Have the answer set on its loop. From any thread."""
+        self._ready.append((answer, error))
+        if not self._is_due:  # the loop clears it before it looks: nothing is left lying
+            self._is_due = True
+            with suppress(RuntimeError):  # the loop ended first: nobody waits any more
+                answer.get_loop().call_soon_threadsafe(self._deliver)
+
+    def _deliver(self) -> None:
+        self._is_due = False
+        while self._ready:
+            answer, error = self._ready.popleft()
+            if answer.done():
+                continue
+            if error is None:
+                answer.set_result(None)
+            else:
+                answer.set_exception(error)
 
 
 class WriteEndpoint:
@@ -131,6 +153,5 @@ class WriteEndpoint:
             await Response()(scope, receive, send)
             return
         await self._intake.store(scope, receive, self._describe)
-        await Response(status_code=204, headers={"content-type": "application/json"})(
-            scope, receive, send
-        )
+        await send({"type": "http.response.start", "status": 204, "headers": _HEADERS})
+        await send({"type": "http.response.body"})

@@ -18,20 +18,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-import numpy as np
-
-from gateway.errors import BadRequest, LinesRefused, Overloaded
+from gateway.errors import BadRequest, InfluxError, LinesRefused, Overloaded
 from gateway.http import inflate
 from gateway.lineprotocol.parser import Parsed, Parser
-from tinyflux.batch import FieldType, parse_series_key
-from tinyflux.columnar.intake import conflict
+from tinyflux.errors import FieldTypeConflict, LimitExceeded
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gateway.catalog import Catalog
     from gateway.config import Settings
     from gateway.metrics import Metrics
     from tinyflux.batch import PointBatch
-    from tinyflux.columnar.base import ColumnarStorage, Rejection
+    from tinyflux.columnar.base import Rejection
 
 Done: TypeAlias = Callable[[Exception | None], None]
 Between: TypeAlias = Callable[[], None]
@@ -46,6 +45,8 @@ MAX_LINES_IN_ERROR: Final = (
 
 MAX_SHORT_BYTES: Final = 1 << 20  # of a body as sent that is served while a long one is read
 MAX_NESTED: Final = 4  # long bodies that are being read at once
+MAX_TOGETHER: Final = 256  # bodies that are stored as one batch
+MAX_TOGETHER_BYTES: Final = 1 << 18  # of bodies as sent; beyond, batches pay for themselves
 
 _log = logging.getLogger(__name__)
 
@@ -77,6 +78,9 @@ class Write:
     read: Read | None = None
 
 
+_Item: TypeAlias = tuple[Write, Done]
+
+
 class Writer:
     """Takes writes from any thread, in order, and answers each when it is durable."""
 
@@ -86,9 +90,11 @@ class Writer:
         self._settings = settings
         self._metrics = metrics
         self._parser = Parser()
-        self._queue: queue.SimpleQueue[tuple[Write, Done] | None] = queue.SimpleQueue()
-        self._later: deque[tuple[Write, Done] | None] = deque()  # too long to be served in between
+        self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
+        self._later: deque[_Item | None] = deque()  # too long to be served in between
         self._n_nested = 0
+        # With `always` each write has an fsync of its own.
+        self._max_together = 1 if settings.sync == "always" else MAX_TOGETHER
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._thread.start()
 
@@ -114,8 +120,102 @@ class Writer:
 
     def _run(self) -> None:
         while (item := self._later.popleft() if self._later else self._queue.get()) is not None:
-            self._serve(*item)
+            items = self._with_short([item])
             del item  # not kept while waiting for the next
+            while items:
+                n_stored = self._store_together(items)
+                if not n_stored:
+                    self._serve(*items[0])
+                del items[: n_stored or 1]
+
+    def _with_short(self, items: list[_Item]) -> list[_Item]:
+        """Return an item with those that wait behind it, as many as may be stored together."""
+        n_bytes = len(items[0][0].body)
+        while n_bytes <= MAX_TOGETHER_BYTES and len(items) < self._max_together:
+            try:
+                item = self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if item is None:
+                self._later.append(item)
+                break
+            items.append(item)
+            n_bytes += len(item[0].body)
+        return items
+
+    def _store_together(self, items: Sequence[_Item]) -> int:
+        """Store the short bodies at the front as one batch if all their points can be stored.
+
+        What a write costs beside its lines is paid once for all that wait, which is what makes
+        small bodies cheap. Whatever is unusual in any way is served alone.
+
+        Returns:
+            How many were answered; 0 leaves the first to the caller.
+        """
+        count, batch = self._read_together(items)
+        if batch is None:
+            return 0
+        answers = [done for _, done in items[:count]]
+
+        def answer(error: Exception | None) -> None:
+            for done in answers:
+                done(error)
+
+        try:
+            is_stored = self._append_together(items[0][0], batch, _Acknowledgement(answer))
+        except Exception as exc:  # noqa: BLE001 - whatever it is, it is the answer to all of them
+            answer(exc)
+            is_stored = True
+        if not is_stored:
+            for item in items[:count]:
+                self._serve(*item)
+        return count
+
+    def _read_together(self, items: Sequence[_Item]) -> tuple[int, PointBatch | None]:
+        """Return how many of the first bodies are good to the last line, and their points."""
+        first, count = items[0][0], 0
+        if not _is_usual(first):
+            return 0, None
+        try:
+            together = self._parser.together(first.precision)
+        except ValueError:  # an unknown precision
+            return 0, None
+        for write, _ in items:
+            is_alike = write is first or (_is_usual(write) and _goes_with(write, first))
+            if not (is_alike and together.add(self._short_body(write), time.time_ns())):
+                break
+            count += 1
+        batch = together.batch() if count else None
+        return (count, batch) if batch is not None and len(batch) else (0, None)
+
+    def _short_body(self, write: Write) -> bytes:
+        """Return the inflated body; what is no line when it cannot be inflated, or is long."""
+        if not write.coding:
+            return write.body
+        try:
+            return inflate(write.body, write.coding, MAX_SHORT_BYTES, MAX_SHORT_BYTES)
+        except InfluxError:  # `_serve` will say
+            return b" "
+
+    def _append_together(
+        self, write: Write, batch: PointBatch, acknowledgement: _Acknowledgement
+    ) -> bool:
+        """Store a batch if all its points can be stored; returns whether they were."""
+        database = self._catalog.databases.get(write.database)
+        if database is None:
+            return False
+        policy = database.policy(write.retention_policy)
+        if _within_retention(batch, policy.write_window(time.time_ns()))[1]:
+            return False
+        storage = self._catalog.storage(write.database, policy.name)
+        try:
+            storage.append_batch(batch, acknowledgement.durable, strict=True)
+        except (FieldTypeConflict, LimitExceeded):
+            return False
+        self._catalog.stored(write.database, policy.name, batch)
+        acknowledgement.stored(None)
+        self._metrics.count(write_points=len(batch))
+        return True
 
     def _serve(self, write: Write, done: Done) -> None:
         try:
@@ -161,8 +261,11 @@ class Writer:
         storage = self._catalog.storage(write.database, policy.name)
         batch, n_expired = _within_retention(parsed.batch, policy.write_window(now_ns))
         if write.is_whole:
-            _check_whole(parsed, n_expired, storage)
-        result = storage.append_batch(batch, acknowledgement.durable)
+            _check_whole(parsed, n_expired)
+        try:
+            result = storage.append_batch(batch, acknowledgement.durable, strict=write.is_whole)
+        except (FieldTypeConflict, LimitExceeded) as exc:
+            raise BadRequest(str(exc)) from exc
         refusal = _partial_write(parsed, (*result.rejected, *parsed.rejected), n_expired)
         if result.stored:
             self._catalog.stored(write.database, policy.name, batch)
@@ -218,6 +321,25 @@ class _Acknowledgement:
         self._done(self._error)
 
 
+def _is_usual(write: Write) -> bool:
+    """Return whether a body may be stored together with others."""
+    return (
+        len(write.body) <= MAX_TOGETHER_BYTES
+        and write.read is None
+        and not write.is_whole
+        and write.consistency in CONSISTENCY_LEVELS
+    )
+
+
+def _goes_with(write: Write, other: Write) -> bool:
+    """Return whether the points of two bodies go to the same place, read in the same way."""
+    return (write.database, write.retention_policy, write.precision) == (
+        other.database,
+        other.retention_policy,
+        other.precision,
+    )
+
+
 def _within_retention(batch: PointBatch, window: tuple[int, int] | None) -> tuple[PointBatch, int]:
     """Return the points that the policy takes now, and how many it does not; None takes all."""
     if window is None:
@@ -248,40 +370,18 @@ def _refusal_of_lines(parsed: Parsed) -> LinesRefused:
     return LinesRefused(_line_errors(parsed), parsed.errors)
 
 
-def _check_whole(parsed: Parsed, n_expired: int, storage: ColumnarStorage) -> None:
-    """Refuse a body of which anything cannot be stored.
-
-    Only this thread appends line protocol, so the types are those that the append will find; what
-    a SELECT INTO adds in between is the one thing that could still make it partial.
+def _check_whole(parsed: Parsed, n_expired: int) -> None:
+    """Refuse a body of which anything cannot be stored, before the engine looks at the types.
 
     Raises:
         BadRequest: The first reason.
     """
     if parsed.errors:
         raise _refusal_of_lines(parsed)
-    refused = parsed.rejected or storage.over_limit(parsed.batch)
-    reason = refused[0].reason if refused else _first_conflict(parsed, storage)
-    if n_expired and not reason:
-        reason = "points beyond retention policy"
-    if reason:
-        raise BadRequest(reason)
-
-
-def _first_conflict(parsed: Parsed, storage: ColumnarStorage) -> str:
-    """Return why a point's types do not agree with the stored ones, or each other; "" if all do."""
-    batch = parsed.batch
-    types: dict[str, dict[str, FieldType]] = {}
-    for key_row, layout_row in np.unique(
-        np.stack((batch.key_rows, batch.layout_rows), axis=1), axis=0
-    ).tolist():
-        name, _ = parse_series_key(batch.keys[key_row])
-        if name not in types:
-            types[name] = storage.field_keys(name)
-        known = types[name]
-        for field_key, kind in batch.layouts[layout_row]:
-            if known.setdefault(field_key, kind) is not kind:
-                return conflict(name, field_key, kind, known[field_key])
-    return ""
+    if parsed.rejected:
+        raise BadRequest(parsed.rejected[0].reason)
+    if n_expired:
+        raise BadRequest("points beyond retention policy")
 
 
 def _line_errors(parsed: Parsed) -> str:

@@ -201,34 +201,15 @@ class Bulk:
             values = _values(templates, field_sets)
         return _batch(keys, times, templates, values, strings)
 
-    def read_known(
-        self, text: bytes, start: int, unit_ns: int, default_ns: int
-    ) -> tuple[PointBatch, int]:
-        """Return the points of lines that are like others before, up to the first that is not.
+    def known(self, unit_ns: int) -> Known:
+        """Return an empty collection of lines that are like others before.
 
         Only with the compiled reader (`is_native`).
 
         Args:
-            text: Any body.
-            start: Where a line begins.
             unit_ns: The unit of the timestamps.
-            default_ns: The time of lines without one.
-
-        Returns:
-            The points, and where the line begins that has to be read otherwise: the length of the
-            text if there is none.
         """
-        end, keys, templates, strings, times, values = read_lines(
-            text, start, self._heads, unit_ns, default_ns
-        )
-        batch = _batch(
-            keys,
-            np.frombuffer(bytearray(times), np.int64),
-            templates,
-            np.frombuffer(bytearray(values), np.int64),
-            strings,
-        )
-        return batch, end
+        return Known(self._heads, unit_ns)
 
     def _forget(self) -> None:
         self._heads.clear()
@@ -269,6 +250,51 @@ class Bulk:
             self._templates[form] = template
             self._templates_bytes += 4 * len(form) + 2 * ENTRY_OVERHEAD
         return template
+
+
+class Known:
+    """Lines that are like others before, out of one body or several, read by native.c."""
+
+    def __init__(self, heads: Heads, unit_ns: int) -> None:
+        self._heads = heads
+        self._unit_ns = unit_ns
+        self._keys: list[bytes] = []
+        self._templates: list[Template] = []
+        self._times: list[bytes] = []
+        self._values: list[bytes] = []
+        self._strings: list[str] = []
+
+    def read(self, text: bytes, start: int, default_ns: int, *, whole: bool = False) -> int:
+        """Take the lines up to the first that is not known.
+
+        Args:
+            text: Any body.
+            start: Where a line begins.
+            default_ns: The time of lines without one.
+            whole: Take all lines or none.
+
+        Returns:
+            Where the line begins that has to be read otherwise: the length of the text if there is
+            none.
+        """
+        n_strings = len(self._strings)
+        end, keys, templates, times, values = read_lines(
+            text, start, self._heads, self._unit_ns, default_ns, self._strings
+        )
+        if whole and end < len(text):
+            del self._strings[n_strings:]
+            return end
+        self._keys += keys
+        self._templates += templates
+        self._times.append(times)
+        self._values.append(values)
+        return end
+
+    def batch(self) -> PointBatch:
+        """Return the points of all lines taken, in their order."""
+        times = np.frombuffer(b"".join(self._times), np.int64).copy()
+        values = np.frombuffer(b"".join(self._values), np.int64).copy()
+        return _batch(self._keys, times, self._templates, values, self._strings)
 
 
 def _prepared(text: bytes) -> tuple[bytes, list[str]]:

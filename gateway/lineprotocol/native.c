@@ -311,7 +311,7 @@ find_entry(const char *p, const char *stop, PyObject *heads)
 }
 
 typedef struct {
-    PyObject *keys, *templates, *strings; /* lists */
+    PyObject *keys, *templates, *strings; /* lists; the last is the caller's */
     Slots times, values;
 } Result;
 
@@ -360,20 +360,21 @@ read_line(const char *p, const char *end, PyObject *heads, int64_t unit, int64_t
 static PyObject *
 read_lines(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    PyObject *text, *heads;
+    PyObject *text, *heads, *strings;
     Py_ssize_t at;
     long long unit, default_ns;
-    if (!PyArg_ParseTuple(args, "SnO!LL", &text, &at, &PyDict_Type, &heads, &unit, &default_ns))
+    if (!PyArg_ParseTuple(args, "SnO!LLO!", &text, &at, &PyDict_Type, &heads, &unit, &default_ns, &PyList_Type,
+                          &strings))
         return NULL;
     if (unit <= 0 || at < 0 || at > PyBytes_GET_SIZE(text)) {
         PyErr_SetString(PyExc_ValueError, "unit_ns must be positive, start within the text");
         return NULL;
     }
-    Result result = {PyList_New(0), PyList_New(0), PyList_New(0), {NULL, 0, 0}, {NULL, 0, 0}};
+    Result result = {PyList_New(0), PyList_New(0), strings, {NULL, 0, 0}, {NULL, 0, 0}};
     const char *start = PyBytes_AS_STRING(text), *end = start + PyBytes_GET_SIZE(text), *p = start + at;
     PyObject *answer = NULL;
-    if (result.keys != NULL && result.templates != NULL && result.strings != NULL &&
-        reserve(&result.times, 1) == 0 && reserve(&result.values, 1) == 0) {
+    if (result.keys != NULL && result.templates != NULL && reserve(&result.times, 1) == 0 &&
+        reserve(&result.values, 1) == 0) {
         while (p < end) {
             const char *next = *p == '\n' ? p + 1 : read_line(p, end, heads, unit, default_ns, &result);
             if (next == NULL)
@@ -381,14 +382,13 @@ read_lines(PyObject *Py_UNUSED(module), PyObject *args)
             p = next;
         }
         if (!PyErr_Occurred())
-            answer = Py_BuildValue("nOOOy#y#", (Py_ssize_t)(p - start), result.keys, result.templates, result.strings,
+            answer = Py_BuildValue("nOOy#y#", (Py_ssize_t)(p - start), result.keys, result.templates,
                                    (const char *)result.times.items, result.times.size * (Py_ssize_t)sizeof(int64_t),
                                    (const char *)result.values.items,
                                    result.values.size * (Py_ssize_t)sizeof(int64_t));
     }
     Py_XDECREF(result.keys);
     Py_XDECREF(result.templates);
-    Py_XDECREF(result.strings);
     PyMem_Free(result.times.items);
     PyMem_Free(result.values.items);
     return answer;
@@ -396,7 +396,8 @@ read_lines(PyObject *Py_UNUSED(module), PyObject *args)
 
 static PyMethodDef methods[] = {
     {"read_lines", read_lines, METH_VARARGS,
-     "read_lines(text, start, heads, unit_ns, default_ns) -> (end, keys, templates, strings, times, values)"},
+     "read_lines(text, start, heads, unit_ns, default_ns, strings) -> (end, keys, templates, times, values); strings "
+     "gets those of the lines read"},
     {NULL, NULL, 0, NULL},
 };
 

@@ -164,6 +164,47 @@ class Parser:
         reading.read(body.removeprefix(BOM))
         return reading.parsed()
 
+    def together(self, precision: str) -> Together:
+        """Return an empty collection of bodies that become one batch.
+
+        Raises:
+            ValueError: An unknown precision.
+        """
+        return Together(self._bulk, unit_ns(precision))
+
+
+class Together:
+    """Bodies of the usual kind, of which nothing is to be told but their points.
+
+    No body has a word in what the lines of another one mean.
+    """
+
+    def __init__(self, bulk: Bulk, unit: int) -> None:
+        self._bulk = bulk
+        self._unit = unit
+        self._known = bulk.known(unit) if bulk.is_native else None
+        self._parts: list[PointBatch] = []
+
+    def add(self, body: bytes, now_ns: int) -> bool:
+        """Take a body if all its lines can be read at once; returns False, unchanged, if not.
+
+        Args:
+            body: Lines.
+            now_ns: The time of lines without timestamp, truncated to the precision.
+        """
+        default_ns = now_ns // self._unit * self._unit
+        if self._known is not None:
+            return self._known.read(body, 0, default_ns, whole=True) == len(body)
+        try:
+            self._parts.append(self._bulk.read(body.removesuffix(b"\n"), self._unit, default_ns))
+        except Odd:
+            return False
+        return True
+
+    def batch(self) -> PointBatch:
+        """Return the points of all bodies taken, in their order."""
+        return self._known.batch() if self._known is not None else concatenated(self._parts)
+
 
 def parse(body: bytes, *, precision: str = "ns", now_ns: int) -> Parsed:
     """Return the points of one body; a Parser that is kept is faster from the second body on."""
@@ -200,7 +241,9 @@ class _Reading:
         start = 0
         n_unknown = 1
         while start < len(body):
-            batch, stop = self._bulk.read_known(body, start, self._unit, self._default_ns)
+            known = self._bulk.known(self._unit)
+            stop = known.read(body, start, self._default_ns)
+            batch = known.batch()
             self._take(batch)
             # A line that is unknown now and then is read alone. Where few are known, ever more at
             # once are read in bulk.

@@ -186,6 +186,26 @@ def test_bodies_hold_what_their_lines_hold_one_by_one(native: bool, texts: list[
         assert len(set(parsed.batch.layouts)) == len(parsed.batch.layouts)
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.lists(bodies(), min_size=1, max_size=6))
+def test_bodies_taken_together_hold_what_each_holds_alone(native: bool, texts: list[bytes]) -> None:
+    parser = Parser(native=native)
+    for body in texts:
+        parser.parse(body, now_ns=0)
+    together = parser.together("ns")
+    expected: Canonical = []
+    for number, body in enumerate(texts):
+        points, reasons, refused = _one_by_one(body, NOW_NS + number)
+        if together.add(body, NOW_NS + number):
+            assert not reasons
+            assert not refused
+            expected += points
+    batch = together.batch()
+    assert _found(Parsed(batch)) == expected
+    assert len(set(batch.keys)) == len(batch.keys)
+    assert len(set(batch.layouts)) == len(batch.layouts)
+
+
 def _number_texts(seed: int) -> list[str]:
     """Return finite numbers in many notations."""
     rng = random.Random(seed)
@@ -221,8 +241,7 @@ def test_compiled_reader_reads_all_usual_lines_it_has_seen(native: bool) -> None
     first, second = (_found(parser.parse(body, now_ns=5)) for _ in range(2))
     assert first == second == _one_by_one(body, 5)[0]
     if native:
-        _, end = parser._bulk.read_known(body, 0, 1, 5)
-        assert end == len(body)
+        assert parser._bulk.known(1).read(body, 0, 5) == len(body)
 
 
 @settings(deadline=None)

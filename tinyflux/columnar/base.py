@@ -353,6 +353,8 @@ class ColumnarStorage(Storage, Reader):
         self,
         batch: PointBatch,
         on_durable: Callable[[Exception | None], None] | None = None,
+        *,
+        strict: bool = False,
     ) -> WriteResult:
         """Store the points whose field types agree with the stored ones; reject the others.
 
@@ -360,16 +362,14 @@ class ColumnarStorage(Storage, Reader):
         and, without `on_durable`, are as durable as the sync mode promises. With `on_durable`,
         returns at once and calls it when they are (None) or cannot be (the error): once, from any
         thread (this one when nothing was stored), and it must be quick and must not use the
-        storage.
+        storage. With `strict`, stores all points or none.
 
         Raises:
+            FieldTypeConflict: Strict, and a point would be rejected; nothing is done.
+            LimitExceeded: The same, because of a limit of series.
             StorageReadOnly: The disk does not take it now; it can be tried again.
             StorageClosed: After close().
         """
-
-    def over_limit(self, batch: PointBatch) -> tuple[Rejection, ...]:  # noqa: ARG002
-        """Return what `append_batch` would refuse because of limits of series."""
-        return ()
 
     @abstractmethod
     def delete(self, request: DeleteRequest) -> int:

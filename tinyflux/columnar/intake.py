@@ -19,7 +19,7 @@ import numpy as np
 from tinyflux.batch import FieldType, PointBatch, parse_series_key
 from tinyflux.columnar.base import Rejection
 from tinyflux.columnar.memtable import Block, Shape
-from tinyflux.errors import FieldTypeConflict
+from tinyflux.errors import FieldTypeConflict, LimitExceeded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -76,11 +76,14 @@ class Intake:
 
         Raises:
             FieldTypeConflict: Strict, and a point was refused; the index is as it was.
+            LimitExceeded: The same, because of a limit.
         """
         key_ids = self._index.lookup(batch.keys)
         over: tuple[Rejection, ...] = ()
         if limits is not None and -1 in key_ids:
             batch, over = limits.admit(batch, key_ids, self._index)
+            if strict and over:
+                raise LimitExceeded(over[0].reason)
         pairs, numbers = _pairs(batch, self._measurements(batch, key_ids))
         shape_of_pair, reasons = self._shapes(batch, pairs, numbers, strict=strict)
         shapes = shape_of_pair[pairs]
@@ -91,6 +94,19 @@ class Intake:
         block = Block(ids, _own(batch.times), shapes, _own(batch.values), batch.strings)
         conflicts = tuple(Rejection(points, reason) for reason, points in reasons.items())
         return Accepted(batch, block, (*over, *conflicts))
+
+    def check(self, batch: PointBatch, limits: SeriesLimits | None = None) -> None:
+        """Raise what a strict `take` would; nothing is learnt.
+
+        Raises:
+            FieldTypeConflict: A point would be refused.
+            LimitExceeded: The same, because of a limit.
+        """
+        key_ids = self._index.lookup(batch.keys)
+        if limits is not None and (over := limits.admit(batch, key_ids, self._index)[1]):
+            raise LimitExceeded(over[0].reason)
+        pairs, numbers = _pairs(batch, self._measurements(batch, key_ids))
+        self._shapes(batch, pairs, numbers, strict=True, learns=False)
 
     def _measurements(self, batch: PointBatch, key_ids: Sequence[int]) -> Int64s:
         """Return int64[k], the measurement number of each key."""
@@ -113,7 +129,13 @@ class Intake:
         return ids[batch.key_rows]
 
     def _shapes(
-        self, batch: PointBatch, pairs: Int64s, numbers: Int64s, *, strict: bool
+        self,
+        batch: PointBatch,
+        pairs: Int64s,
+        numbers: Int64s,
+        *,
+        strict: bool,
+        learns: bool = True,
     ) -> tuple[Int32s, Counter[str]]:
         """Return the shape of each pair (int32[p], -1 when refused) and the reasons with points."""
         shape_of_pair = np.full(len(numbers), -1, np.int32)
@@ -137,6 +159,8 @@ class Intake:
             shape_of_pair[pair] = known
         if strict and reasons:
             raise FieldTypeConflict(next(iter(reasons)))
+        if not learns:
+            return shape_of_pair, reasons
         for number, types in fields.items():
             if types != self._index.measurement(number).fields:
                 self._index.set_fields(number, types)

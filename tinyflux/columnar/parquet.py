@@ -218,6 +218,8 @@ class ParquetStorage(LiveReader, ItemStorage):
         self,
         batch: PointBatch,
         on_durable: Callable[[Exception | None], None] | None = None,
+        *,
+        strict: bool = False,
     ) -> WriteResult:
         """Store the points that types and limits allow; reject the others."""
         if self._flushing is not None:
@@ -228,8 +230,10 @@ class ParquetStorage(LiveReader, ItemStorage):
         with self._lock:
             self._check_writable()
             if self._log is None or self._log.is_failing:
+                if strict:
+                    self._state.intake.check(batch, self._limits)
                 return self._append_durably(batch, on_durable)
-            accepted = self._state.intake.take(batch, limits=self._limits)
+            accepted = self._state.intake.take(batch, strict=strict, limits=self._limits)
             block, memtable = accepted.block, self._state.layers.memtable
             if len(block):
                 if accepted.rejected:
@@ -270,11 +274,6 @@ class ParquetStorage(LiveReader, ItemStorage):
         if on_durable is not None:
             on_durable(None)
         return WriteResult(len(accepted.block), (*over, *accepted.rejected))
-
-    def over_limit(self, batch: PointBatch) -> tuple[Rejection, ...]:
-        """Return what `append_batch` would refuse because of limits of series."""
-        with self._lock:
-            return self._admitted(batch)[1]
 
     def _admitted(self, batch: PointBatch) -> tuple[PointBatch, tuple[Rejection, ...]]:
         """Return the points of a batch that the limits let in, and what they refuse."""

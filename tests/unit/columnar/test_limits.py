@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import given, settings, strategies as st
 
 from tinyflux.batch import BatchBuilder, PointBatch, series_key
 from tinyflux.columnar.base import DeleteRequest, Rejection, ScanRequest
 from tinyflux.columnar.limits import SeriesLimits
 from tinyflux.columnar.parquet import ParquetStorage
+from tinyflux.errors import LimitExceeded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -141,8 +143,10 @@ def test_the_points_that_come_in_are_those_of_a_naive_check(
     for rows in batches:
         accepted = naive(known, rows, max_series, max_values)
         batch = batch_of(rows)
-        refused = sum(rejection.points for rejection in store.over_limit(batch))
-        assert refused == len(rows) - len(accepted)
+        refused = len(rows) - len(accepted)
+        if refused:
+            with pytest.raises(LimitExceeded):
+                store.append_batch(batch, strict=True)
         result = store.append_batch(batch)
         assert result.stored == len(accepted)
         assert sum(r.points for r in result.rejected if r.is_limit) == refused

@@ -113,6 +113,19 @@ def test_after_a_conflict_the_log_holds_what_was_stored(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("on_disk", [False, True])
+def test_a_strict_batch_is_stored_wholly_or_not_at_all(tmp_path: Path, on_disk: bool) -> None:
+    store = ParquetStorage(tmp_path if on_disk else None, overwrite=True)
+    store.append_batch(batch_of(("a", 1, {"v": 1.0})), strict=True)
+    with pytest.raises(FieldTypeConflict, match="is type integer, already exists as type float"):
+        store.append_batch(batch_of(("b", 2, {"v": 2.0, "w": 1}), ("a", 3, {"v": 3})), strict=True)
+    assert store.series_count() == 1
+    assert list(store.field_keys("cpu")) == ["v"]
+    store.append_batch(batch_of(("b", 2, {"v": 2.0, "w": "text"})), strict=True)
+    assert values(store) == [1.0, 2.0]
+    store.close()
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
 def test_a_callback_is_called_once_also_when_nothing_was_stored(
     tmp_path: Path, on_disk: bool
 ) -> None:
