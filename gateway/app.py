@@ -12,10 +12,8 @@ import uuid
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
-from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
-from starlette.routing import Route
+from starlette.routing import Route, Router
 
 from gateway import retention
 from gateway.auth import Authentication
@@ -47,7 +45,7 @@ from tinyflux.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
     from starlette.responses import Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -67,6 +65,11 @@ _STATUSES: Final[dict[type[Exception], int]] = {
     MemoryError: 503,
 }
 
+_SERVER_HEADERS: Final = (
+    (b"x-influxdb-version", INFLUXDB_VERSION.encode()),
+    (b"x-influxdb-build", b"OSS"),
+)
+
 _CORS: Final = (  # influxdb 1.x services/httpd: cors()
     (b"access-control-allow-methods", b"DELETE, GET, OPTIONS, POST, PUT"),
     (
@@ -78,7 +81,7 @@ _CORS: Final = (  # influxdb 1.x services/httpd: cors()
 )
 
 
-def create_app(settings: Settings, *, in_memory: bool = False) -> Starlette:
+def create_app(settings: Settings, *, in_memory: bool = False) -> Edge:
     """Return the application on the data directory of the settings.
 
     The directory is opened here and closed when the application's lifespan ends.
@@ -110,7 +113,7 @@ def create_app(settings: Settings, *, in_memory: bool = False) -> Starlette:
     continuous = ContinuousQueries(catalog, settings, metrics, running, file)
 
     @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+    async def lifespan(_: Edge) -> AsyncIterator[None]:
         if udp is not None:
             await udp.start()
         expiry = asyncio.create_task(retention.run(catalog, settings.retention_interval_s))
@@ -129,10 +132,10 @@ def create_app(settings: Settings, *, in_memory: bool = False) -> Starlette:
             subscriptions.close()
             catalog.close()
 
-    app = Starlette(
-        routes=[
-            # What is asked most comes first: routes are tried one after another.
-            Route("/write", WriteEndpoint(intake, describe_write), methods=["POST", "OPTIONS"]),
+    write = WriteEndpoint(intake, describe_write)
+    router = Router(
+        [
+            Route("/write", write, methods=["POST", "OPTIONS"]),
             _without_head(Route("/query", query, methods=["GET", "POST", "OPTIONS"])),
             *_other_writes(intake, v2, settings),
             Route("/api/v1/prom/read", remote_read.read, methods=["POST"]),
@@ -144,12 +147,16 @@ def create_app(settings: Settings, *, in_memory: bool = False) -> Starlette:
             Route("/debug/vars", status.debug_vars),
             Route("/metrics", status.metrics),
         ],
-        middleware=[Middleware(Edge, metrics=metrics)],
-        exception_handlers={HTTPException: _reraise},
         lifespan=lifespan,
+        redirect_slashes=False,  # influxd: /ping/ is 404, and Telegraf follows no redirect
     )
-    app.router.redirect_slashes = False  # influxd: /ping/ is 404, and Telegraf follows no redirect
-    return app
+    # What is asked most goes past the router, which tries one route after another.
+    usual: dict[tuple[str, str], ASGIApp] = {
+        ("POST", "/write"): write,
+        ("GET", "/query"): query,
+        ("POST", "/query"): query,
+    }
+    return Edge(router, usual, metrics)
 
 
 def _other_writes(intake: Intake, v2: V2Endpoints, settings: Settings) -> list[Route]:
@@ -173,17 +180,33 @@ def _without_head(route: Route) -> Route:
 
 
 class Edge:
-    """Puts influxd's headers on every answer and turns every error into one."""
+    """The application: puts influxd's headers on every answer and turns every error into one.
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app = app
+    Attributes:
+        router: Finds the endpoint of a request.
+    """
+
+    def __init__(
+        self, router: Router, usual: Mapping[tuple[str, str], ASGIApp], metrics: Metrics
+    ) -> None:
+        """Make the application.
+
+        Args:
+            router: Finds the endpoint of a request.
+            usual: Endpoints by method and path, found without the router.
+            metrics: Where requests are counted.
+        """
+        self.router = router
+        self._usual = usual
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, and what comes back."""
+        scope["app"] = self  # has the router raise what it refuses
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await self.router(scope, receive, send)
             return
+        app = self._usual.get((scope["method"], scope["path"]), self.router)
         extra = _headers(scope)
         status = 0
 
@@ -195,7 +218,7 @@ class Edge:
             await send(message)
 
         try:
-            await self._app(scope, receive, send_with_headers)
+            await app(scope, receive, send_with_headers)
         except ClientGone:
             return
         except Exception as exc:
@@ -227,21 +250,11 @@ def _answer(exc: Exception, scope: Scope) -> Response:
     return error_response(500, "internal error")
 
 
-async def _reraise(_: object, exc: Exception) -> Response:
-    """Leave Starlette's own refusals (404, 405) to the edge."""
-    raise exc
-
-
 def _headers(scope: Scope) -> list[tuple[bytes, bytes]]:
     request_id = header(scope, b"x-request-id") or header(scope, b"request-id")
     # As influxd: a version 1 UUID without the address of the machine.
     value = (request_id or str(uuid.uuid1(node=0))).encode("latin-1")
-    headers = [
-        (b"x-influxdb-version", INFLUXDB_VERSION.encode()),
-        (b"x-influxdb-build", b"OSS"),
-        (b"request-id", value),
-        (b"x-request-id", value),
-    ]
+    headers = [*_SERVER_HEADERS, (b"request-id", value), (b"x-request-id", value)]
     origin = header(scope, b"origin")
     if origin:
         headers += ((b"access-control-allow-origin", origin.encode("latin-1")), *_CORS)

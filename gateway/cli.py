@@ -32,7 +32,7 @@ from tinyflux.version import __version__
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from starlette.applications import Starlette
+    from gateway.app import Edge
 
 _M_TRIM_THRESHOLD: Final = -1  # glibc malloc.h
 _M_MMAP_THRESHOLD: Final = -3
@@ -110,7 +110,7 @@ def _listen(settings: Settings) -> socket.socket:
     return listener
 
 
-def _run(app: Starlette, listener: socket.socket, settings: Settings) -> None:
+def _run(app: Edge, listener: socket.socket, settings: Settings) -> None:
     server = _Server(
         uvicorn.Config(
             app,

@@ -11,12 +11,11 @@ import time
 from typing import TYPE_CHECKING, TypeVar
 
 import pytest
-from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from gateway import auth
-from gateway.app import create_app
+from gateway.app import Edge, create_app
 from gateway.auth import MAX_HASHED_OF_A_USER, Authentication
 from gateway.catalog import Catalog
 from gateway.config import Settings, public_arguments
@@ -300,9 +299,9 @@ def test_refusal_says_how_to_log_in(server: TestClient) -> None:
 
 
 def test_every_path_but_three_asks_who_is_there(server: TestClient) -> None:
-    assert isinstance(server.app, Starlette)
+    assert isinstance(server.app, Edge)
     asked = 0
-    for route in server.app.routes:
+    for route in server.app.router.routes:
         assert isinstance(route, Route)
         path = route.path.replace("{id:path}", "t/autogen")
         for method in (route.methods or set()) - {"OPTIONS"}:

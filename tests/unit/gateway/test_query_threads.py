@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, TypeVar
 import orjson
 import pytest
 
-from gateway.app import create_app
+from gateway.app import Edge, create_app
 from gateway.config import Settings
 from gateway.errors import InfluxError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterator
 
-    from starlette.applications import Starlette
     from starlette.types import Message
 
     from gateway.results import Series
@@ -64,7 +63,7 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
 
 
 async def get(
-    app: Starlette, path: str, query: bytes = b"", gone: asyncio.Event | None = None
+    app: Edge, path: str, query: bytes = b"", gone: asyncio.Event | None = None
 ) -> tuple[int, dict[str, str], bytes]:
     """Send a GET and return status, headers and body; `gone` is when the client hangs up."""
     sent: list[Message] = []
@@ -100,7 +99,7 @@ async def until(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(0.001)
 
 
-def run(settings: Settings, test: Callable[[Starlette], Coroutine[None, None, _T]]) -> _T:
+def run(settings: Settings, test: Callable[[Edge], Coroutine[None, None, _T]]) -> _T:
     """Run a test on a server with these settings, for a bounded time."""
 
     async def bounded() -> _T:
@@ -112,7 +111,7 @@ def run(settings: Settings, test: Callable[[Starlette], Coroutine[None, None, _T
 
 
 def test_query_over_the_bound_answers_503_and_the_others_are_served(gate: Gate) -> None:
-    async def test(app: Starlette) -> None:
+    async def test(app: Edge) -> None:
         asking = [asyncio.create_task(get(app, "/query", b"q=SHOW+USERS")) for _ in range(3)]
         await until(lambda: gate.n_running == 1)
         status, headers, body = await get(app, "/query", b"q=SHOW+USERS")
@@ -125,7 +124,7 @@ def test_query_over_the_bound_answers_503_and_the_others_are_served(gate: Gate) 
 
 
 def test_query_whose_client_goes_away_is_interrupted(gate: Gate) -> None:
-    async def test(app: Starlette) -> None:
+    async def test(app: Edge) -> None:
         gone = asyncio.Event()
         asking = asyncio.create_task(get(app, "/query", b"q=SHOW+USERS", gone))
         await until(lambda: gate.n_running == 1)
@@ -137,7 +136,7 @@ def test_query_whose_client_goes_away_is_interrupted(gate: Gate) -> None:
 
 
 def test_long_query_is_in_the_way_of_nobody(gate: Gate) -> None:
-    async def test(app: Starlette) -> None:
+    async def test(app: Edge) -> None:
         asking = asyncio.create_task(get(app, "/query", b"q=SHOW+USERS"))
         await until(lambda: gate.n_running == 1)
         assert (await get(app, "/ping"))[0] == 204
@@ -148,7 +147,7 @@ def test_long_query_is_in_the_way_of_nobody(gate: Gate) -> None:
 
 
 def test_stop_interrupts_what_runs(gate: Gate) -> None:
-    async def test(app: Starlette) -> Awaitable[object]:
+    async def test(app: Edge) -> Awaitable[object]:
         asking = asyncio.create_task(get(app, "/query", b"q=SHOW+USERS&async=true"))
         await until(lambda: gate.n_running == 1)
         return asking
