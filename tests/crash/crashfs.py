@@ -4,7 +4,8 @@
 system as a power cut
 might have left it: synced bytes are there; of the bytes behind them any prefix may be, with holes
 of zeros where pages were not written; names that were not synced may be missing. `fail_at` raises
-`Crash` in the n-th operation, which may be half done.
+`Crash` in the n-th operation, which may be half done. `fault` lets operations fail as those of a
+disk do that is full or broken, for as long as it is set: an append has then written a part.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from tinyflux.errors import StorageLocked
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
 
@@ -43,21 +44,27 @@ class CrashFS:
     Attributes:
         n_operations: How many changing operations there were.
         fail_at: The operation in which the machine stops; None for never.
+        fault: What the operations of `faulty` raise; None for nothing.
+        faulty: Names of methods.
     """
 
     def __init__(self) -> None:
         self.n_operations = 0
         self.fail_at: int | None = None
+        self.fault: OSError | None = None
+        self.faulty: Collection[str] = ()
         self._names: dict[Path, Node] = {}
         self._durable: dict[Path, Node] = {}  # names that a crash does not undo
         self._directories: set[Path] = set()
         self._locked: set[Path] = set()
         self._random = random.Random(0)
 
-    def _step(self) -> None:
+    def _step(self, operation: str) -> None:
         self.n_operations += 1
         if self.fail_at is not None and self.n_operations >= self.fail_at:
             raise Crash
+        if self.fault is not None and operation in self.faulty:
+            raise self.fault
 
     def crash(self, seed: int) -> CrashFS:
         """Return what a machine finds after a power cut now."""
@@ -91,28 +98,28 @@ class CrashFS:
         return io.BytesIO(self.read(path))
 
     def create(self, path: Path) -> CrashFile:
-        self._step()
+        self._step("create")
         if path in self._names:
             raise FileExistsError(path)
         self._names[path] = Node()
         return CrashFile(self, self._names[path])
 
     def truncate(self, path: Path, size: int) -> None:
-        self._step()
+        self._step("truncate")
         node = self._names[path]
         del node.data[size:]
         node.synced = size
 
     def replace(self, source: Path, target: Path) -> None:
-        self._step()
+        self._step("replace")
         self._names[target] = self._names.pop(source)
 
     def unlink(self, path: Path) -> None:
-        self._step()
+        self._step("unlink")
         self._names.pop(path, None)
 
     def sync_directory(self, directory: Path) -> None:
-        self._step()
+        self._step("sync_directory")
         for path in [path for path in self._durable if path.parent == directory]:
             del self._durable[path]
         for path, node in self._names.items():
@@ -146,14 +153,14 @@ class CrashFile:
     def append(self, buffers: Sequence[bytes]) -> None:
         data = b"".join(buffers)
         try:
-            self._files._step()
-        except Crash:
+            self._files._step("append")
+        except (Crash, OSError):
             self._node.data += data[: self._files._random.randint(0, len(data))]
             raise
         self._node.data += data
 
     def sync(self) -> None:
-        self._files._step()
+        self._files._step("sync")
         self._node.synced = len(self._node.data)
 
     def close(self) -> None:

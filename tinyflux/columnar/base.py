@@ -358,11 +358,11 @@ class ColumnarStorage(Storage, Reader):
     ) -> WriteResult:
         """Store the points whose field types agree with the stored ones; reject the others.
 
-        Points of new series that pass a limit are rejected too. Returns when the points can be read
-        and, without `on_durable`, are as durable as the sync mode promises. With `on_durable`,
-        returns at once and calls it when they are (None) or cannot be (the error): once, from any
-        thread (this one when nothing was stored), and it must be quick and must not use the
-        storage. With `strict`, stores all points or none.
+        Points of new series that pass a limit are rejected too. Returns when the points are as
+        durable as the sync mode promises, and can be read. With `on_durable`, returns at once and
+        calls it when they are (None) or cannot be (the error): once, from any thread (this one when
+        nothing was stored), and it must be quick and must not use the storage. With `strict`,
+        stores all points or none.
 
         Raises:
             FieldTypeConflict: Strict, and a point would be rejected; nothing is done.

@@ -98,6 +98,7 @@ class Flushing:
             if not (anyway or is_needed or self._segments.has_dropped(state.index.view())):
                 return
             first_log = self._log.rotate()
+            state.forget_refused()
             work = self._segments.freeze(state.freeze(), state.index, first_log)
         change = self._segments.flush(work)
         with self._lock:
@@ -124,6 +125,7 @@ class Flushing:
         """Remove the shards before a border between shards, durably. Returns how many it were."""
         with self._lock:
             self._state.check_open()
+            self._log.drain()
             must_flush = any(
                 table.has_rows_before(border_ns) for table in self._state.layers.memtables
             )
@@ -131,6 +133,7 @@ class Flushing:
             if must_flush:
                 self._flush()
             with self._lock:
+                self._log.drain()  # series whose first points are on their way are not empty
                 n_shards = self._state.expire(border_ns)
             if n_shards:
                 self._flush(anyway=True)

@@ -171,18 +171,6 @@ class Memtable:
             self.n_points += len(block)
             self.n_bytes += block.nbytes()
 
-    def take_back(self, block: Block) -> bool:
-        """Remove the points of a batch again; returns False when a read has distributed them."""
-        with self._state_lock:
-            tables, blocks = self._state
-            others = [other for other in blocks if other is not block]
-            if len(others) == len(blocks):
-                return False
-            self._state = _State(tables, others)  # a new list: views count in the old one
-            self.n_points -= len(block)
-            self.n_bytes -= block.nbytes()
-        return True
-
     def view(self) -> MemtableView:
         """Return what is in the memtable now."""
         state = self._state

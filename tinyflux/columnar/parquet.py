@@ -7,14 +7,16 @@
     what all of these change        `state`
 
 One lock orders the writers; whoever holds it is "the writer" that the parts speak of. Readers take
-a snapshot, without that lock. Waiting for the disk happens outside the lock, so that writers share
-one sync. A point can be read before it is durable; it is acknowledged only then.
+a snapshot, without that lock. Appends wait for the disk outside the lock, so that writers share one
+sync; what deletes waits inside it. A change is made in memory when its frame is durable, so what
+the log refuses was never seen.
 
 With no path the store lives in memory, without a log.
 """
 
 from __future__ import annotations
 
+import functools
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -52,7 +54,6 @@ if TYPE_CHECKING:
     from tinyflux.columnar.chunks import ChunkCache
     from tinyflux.columnar.files import FileSystem, Lock
     from tinyflux.columnar.limits import SeriesLimits
-    from tinyflux.columnar.memtable import Block, Memtable
     from tinyflux.columnar.snapshot import Snapshot
     from tinyflux.columnar.wal import Entry, SyncMode
     from tinyflux.point import Point
@@ -233,27 +234,21 @@ class ParquetStorage(LiveReader, ItemStorage):
                 if strict:
                     self._state.intake.check(batch, self._limits)
                 return self._append_durably(batch, on_durable)
+            if self._state.refused:
+                self._log.drain()
+                self._state.forget_refused()
             accepted = self._state.intake.take(batch, strict=strict, limits=self._limits)
-            block, memtable = accepted.block, self._state.layers.memtable
+            block = accepted.block
             if len(block):
                 if accepted.rejected:
                     payload = encode(accepted.batch)
-                memtable.append(block)  # first: when the log fails it is taken back, maybe at once
-                done = _taking_back(memtable, block, on_durable)
-                try:
-                    entry = self._log.append(Kind.BATCH, payload, done)
-                except BaseException:
-                    memtable.take_back(block)
-                    raise
+                settle = functools.partial(self._state.settle, block)
+                entry = self._log.append(Kind.BATCH, payload, settle=settle, callback=on_durable)
         self._flush_when_due()
-        if entry is None and on_durable is not None:
+        if on_durable is None:
+            self._wait(entry)
+        elif entry is None:
             on_durable(None)
-        elif on_durable is None:
-            try:
-                self._wait(entry)
-            except StorageReadOnly:
-                memtable.take_back(block)
-                raise
         return WriteResult(len(block), accepted.rejected)
 
     def _append_durably(
@@ -261,10 +256,10 @@ class ParquetStorage(LiveReader, ItemStorage):
         batch: PointBatch,
         on_durable: Callable[[Exception | None], None] | None,
     ) -> WriteResult:
-        """Show a batch only after its frame is durable. The caller holds the lock.
+        """Let the index learn of a batch only after its frame is durable. The caller has the lock.
 
-        So nothing piles up in memory while the log fails, and the first write that succeeds ends
-        that state.
+        So the index does not grow by what is refused while the log fails. The first write that
+        succeeds ends that state.
         """
         batch, over = self._admitted(batch)  # the log must not say what is refused
         self._append_log(Kind.BATCH, b"" if self._log is None else encode(batch))
@@ -304,9 +299,8 @@ class ParquetStorage(LiveReader, ItemStorage):
             deletion = Deletion(
                 ids, np.full(len(ids), request.start_ns), np.full(len(ids), request.end_ns)
             )
-            entry = self._append_log(Kind.DELETE, encode_ranges(deletion.ranges(self._state.index)))
+            self._append_log(Kind.DELETE, encode_ranges(deletion.ranges(self._state.index)))
             self._state.delete(deletion)
-        self._wait(entry)
         return len(ids)
 
     def rewrite(
@@ -317,12 +311,12 @@ class ParquetStorage(LiveReader, ItemStorage):
         """Take points out and put others in their place, durably, as one step."""
         with self._lock:
             self._check_writable()
+            self._drain()
             plan = plan_rewrite(self.snapshot(), self._state.index, requests, change)
             if not plan.n_out:
                 return 0
-            entry = self._replace(plan.deletion, plan.batch)
+            self._replace(plan.deletion, plan.batch)
         self._flush_when_due()
-        self._wait(entry)
         return plan.n_out
 
     def replace_all(self, batch: PointBatch) -> None:
@@ -333,17 +327,19 @@ class ParquetStorage(LiveReader, ItemStorage):
         """
         with self._lock:
             self._check_writable()
-            entry = self._replace(self._state.everything(), batch)
+            self._replace(self._state.everything(), batch)
         self._flush_when_due()
-        self._wait(entry)
 
-    def _replace(self, deletion: Deletion, batch: PointBatch) -> Entry | None:
-        """Delete and store as one step. The caller holds the lock, and waits for the entry."""
+    def _replace(self, deletion: Deletion, batch: PointBatch) -> None:
+        """Delete and store as one step. The caller holds the lock."""
         payload = encode_rewrite(deletion.ranges(self._state.index), batch)
         accepted = self._state.intake.take(batch, strict=True)
-        entry = self._append_log(Kind.REWRITE, payload)
+        try:
+            self._append_log(Kind.REWRITE, payload)
+        except StorageReadOnly:
+            self._state.refuse(accepted.block)
+            raise
         self._state.replace(deletion, accepted.block)
-        return entry
 
     def drop_measurement(self, measurement: str) -> bool:
         """Delete a measurement with its field types, durably. Returns whether it existed."""
@@ -351,9 +347,8 @@ class ParquetStorage(LiveReader, ItemStorage):
             self._check_writable()
             if not self._state.index.view().has(measurement):
                 return False
-            entry = self._append_log(Kind.DROP_MEASUREMENT, measurement.encode())
+            self._append_log(Kind.DROP_MEASUREMENT, measurement.encode())
             self._state.drop(measurement)
-        self._wait(entry)
         return True
 
     def rename_measurement(self, measurement: str, name: str) -> bool:
@@ -366,9 +361,8 @@ class ParquetStorage(LiveReader, ItemStorage):
             if known.has(name):
                 raise QueryError(f"measurement already exists: {name}")
             payload = encode_rename(measurement, name)
-            entry = self._append_log(Kind.RENAME_MEASUREMENT, payload)
+            self._append_log(Kind.RENAME_MEASUREMENT, payload)
             self._state.rename(measurement, name)
-        self._wait(entry)
         return True
 
     def size_bytes(self, measurement: str) -> int:
@@ -381,19 +375,19 @@ class ParquetStorage(LiveReader, ItemStorage):
         if entry is not None and self._log is not None:
             self._log.wait(entry)
 
-    def _append_log(self, kind: Kind, payload: bytes) -> Entry | None:
-        """Queue a frame; while the log fails, wait until it is durable before anything is applied.
+    def _append_log(self, kind: Kind, payload: bytes) -> None:
+        """Return when a frame is durable, and all before it. The caller holds the lock.
 
         Raises:
-            StorageReadOnly: The log still fails.
+            StorageReadOnly: It is not: nothing may be applied.
         """
-        if self._log is None:
-            return None
-        was_failing = self._log.is_failing
-        entry = self._log.append(kind, payload)
-        if was_failing:
-            self._log.wait(entry)
-        return entry
+        if self._log is not None:
+            self._log.wait(self._log.append(kind, payload))
+
+    def _drain(self) -> None:
+        """Have all that was accepted in memory, or refused. The caller holds the lock."""
+        if self._log is not None:
+            self._log.drain()
 
     # Flushing, compacting, expiring
 
@@ -472,18 +466,3 @@ class ParquetStorage(LiveReader, ItemStorage):
             "log_frames_recovered": frames,
             "log_damaged": damaged,
         }
-
-
-def _taking_back(
-    memtable: Memtable, block: Block, on_durable: Callable[[Exception | None], None] | None
-) -> Callable[[Exception | None], None] | None:
-    """Return a callback that takes a block out of memory again when it is not durable."""
-    if on_durable is None:
-        return None
-
-    def done(error: Exception | None) -> None:
-        if error is not None:
-            memtable.take_back(block)
-        on_durable(error)
-
-    return done

@@ -17,6 +17,7 @@ from __future__ import annotations
 import threading
 import weakref
 import zlib
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -43,7 +44,7 @@ from tinyflux.columnar.segment import ROW_GROUP_ROWS, Segment, SegmentInfo, enco
 from tinyflux.columnar.shard import SegmentLayer, layer_of, split_by_shard
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from tinyflux.batch import FieldType, Int64s
@@ -143,6 +144,9 @@ class Segments:
         self._hidden: list[Segment] = []
         self._retired: list[tuple[weakref.ref[Segment], Path]] = []
         self._dead: list[Path] = []
+        self._made: list[Path] = []  # by the step under way
+        self._is_replacing = False  # the manifest, in the step under way
+        self._doubtful: list[Path] = []  # by a step of which the manifest may or may not tell
 
     # Opening
 
@@ -252,8 +256,35 @@ class Segments:
 
     # Write: without the lock
 
+    @contextmanager
+    def _undone_on_error(self) -> Iterator[None]:
+        """Remove what a step wrote when it fails, so that trying again on a full disk can succeed.
+
+        Once the manifest is being replaced it may be the new one, which names these files.
+        """
+        self._made = []
+        self._is_replacing = False
+        try:
+            yield
+        except Exception:
+            if self._is_replacing:
+                self._doubtful += self._made
+            else:
+                for path in self._made:
+                    with suppress(OSError):
+                        self._files.unlink(path)
+            raise
+
     def flush(self, frozen: Frozen) -> Change:
-        """Write what is frozen and what deletions left of old segments, durably."""
+        """Write what is frozen and what deletions left of old segments, durably.
+
+        Raises:
+            OSError: It could not be written; nothing was changed.
+        """
+        with self._undone_on_error():
+            return self._flush(frozen)
+
+    def _flush(self, frozen: Frozen) -> Change:
         layer = frozen.layer
         names = frozen.index.names()
         added: list[tuple[int, Segment]] = []
@@ -291,7 +322,15 @@ class Segments:
         return self._commit(manifest, added, removed, done, frozen)
 
     def compact(self, index: IndexView) -> Change | None:
-        """Merge some segments into one, durably; None when there is nothing to do."""
+        """Merge some segments into one, durably; None when there is nothing to do.
+
+        Raises:
+            OSError: It could not be written; nothing was changed.
+        """
+        with self._undone_on_error():
+            return self._compact(index)
+
+    def _compact(self, index: IndexView) -> Change | None:
         layer, names = self.layer, index.names()
         number, chosen = self._choose(layer, names)
         if not chosen:
@@ -397,6 +436,7 @@ class Segments:
     def _put(self, path: Path, data: bytes) -> None:
         self._files.make_directory(path.parent)
         file = self._files.create(path)
+        self._made.append(path)
         try:
             file.append([data])
             file.sync()
@@ -436,6 +476,7 @@ class Segments:
             parents.add(self._directory / SERIES_DIRECTORY)
         for parent in sorted(parents):
             self._files.sync_directory(parent)
+        self._is_replacing = True
         write_manifest(self._files, self._directory, manifest)
         return Change(manifest, added, frozenset(removed), done, flushed)
 
@@ -467,7 +508,8 @@ class Segments:
         for segment in gone:
             segment.forget_chunks()
             self._retired.append((weakref.ref(segment), segment.path))
-        self._dead += [self._series_path(file.number) for file in dead]
+        self._dead += [*(self._series_path(file.number) for file in dead), *self._doubtful]
+        self._doubtful = []
 
     # Names
 

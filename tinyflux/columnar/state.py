@@ -60,6 +60,8 @@ class State:
         segments: The files behind the layer of segments; None in memory.
         memtable_since: When the memtable was begun, of `time.monotonic`.
         is_closed: Whether nothing may be asked or done any more.
+        refused: Numbers of the measurements for whose points the log had no room: the index may
+            know series without a point.
     """
 
     def __init__(self, *, overwrite: bool) -> None:
@@ -67,6 +69,7 @@ class State:
         self.intake = Intake(self.index, overwrite=overwrite)
         self.segments: Segments | None = None
         self.is_closed = False
+        self.refused: set[int] = set()
         self._overwrite = overwrite
         self._visible = threading.Lock()
         self.layers = Layers(SegmentLayer(), (), self._new_memtable())
@@ -120,6 +123,25 @@ class State:
     def append(self, block: Block) -> None:
         """Add the points of a batch."""
         self.layers.memtable.append(block)
+
+    def settle(self, block: Block, error: Exception | None) -> None:
+        """Add the points of a batch when the log has them. Called from any thread."""
+        if error is None:
+            self.append(block)
+        else:
+            self.refuse(block)
+
+    def refuse(self, block: Block) -> None:
+        """Note that a batch was taken in, and then not stored."""
+        shapes = np.unique(block.shapes).tolist()
+        self.refused.update(self.intake.shapes[shape].measurement for shape in shapes)
+
+    def forget_refused(self) -> None:
+        """Take out of the index what only refused batches put there. Nothing is waiting now."""
+        if self.refused:
+            numbers, self.refused = self.refused, set()
+            with self._visible:
+                self._forget_empty(numbers)
 
     def delete(self, deletion: Deletion) -> None:
         """Delete rows, and the series that lose their last one."""

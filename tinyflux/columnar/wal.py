@@ -8,7 +8,8 @@ of a wait is served by a committer thread, started when first needed.
 Reading. `read_log` is pure: the bytes of a file give its frames, and what is no frame as `Damage`.
 
 Invariants
-- The queue order is the order in the file is the order in which the memtable saw the batches.
+- The queue order is the order in the file is the order in which the memtable gets the batches,
+  each once it is durable: nothing refused was ever visible.
 - After an error of write or sync the file is given up for good: what the kernel did is unknown, so
   nothing that comes later in it could count as durable. What was not acknowledged is cut off, and
   the next frame begins a new file. FORMAT.md, "When the disk fails", has the reasons.
@@ -51,6 +52,7 @@ _HEAD_COPY_SIZE: Final = _FILE_HEAD.size + _CRC.size
 FILE_HEAD_SIZE: Final = 2 * _HEAD_COPY_SIZE
 FRAME_HEAD_SIZE: Final = _FRAME_HEAD.size + _CRC.size
 
+Report: TypeAlias = "Callable[[Exception | None], None]"
 SyncMode: TypeAlias = Literal["always", "group", "interval", "off"]
 SYNC_MODES: Final = ("always", "group", "interval", "off")
 
@@ -191,16 +193,29 @@ class Entry:
         error: Why it is not durable, once done; None when it is.
     """
 
-    __slots__ = ("callback", "done", "error", "kind", "payload")
+    __slots__ = ("_settle", "callback", "done", "error", "kind", "payload")
 
     def __init__(
-        self, kind: Kind, payload: bytes, callback: Callable[[Exception | None], None] | None
+        self, kind: Kind, payload: bytes, settle: Report | None, callback: Report | None
     ) -> None:
         self.kind = kind
         self.payload = payload
         self.callback = callback
         self.done = False
         self.error: Exception | None = None
+        self._settle = settle
+
+    def settle(self, error: Exception | None) -> None:
+        """Learn the fate, and have what the frame says applied, or forgotten."""
+        self.error = error
+        try:
+            if self._settle is not None:
+                self._settle(error)
+        except Exception as exc:
+            # On disk and not in memory, so it shows at the next opening; that is no success.
+            logger.exception("a durable frame could not be applied")
+            self.error = exc
+        self.done = True
 
 
 class Log:
@@ -223,8 +238,9 @@ class Log:
         n_syncs: How often it synced so far.
         n_failures: How often writing or syncing failed so far.
         is_failing: Writing or syncing failed, and no frame was written since.
-        is_suspect: Acknowledged frames may be missing on the disk, because a sync failed that came
-            after the acknowledgement. Only a flush makes them durable.
+        is_suspect: What is on the disk may not be what was acknowledged: a sync failed that came
+            after the acknowledgement, or what was refused could not be cut off. Only a flush, which
+            drops that file, settles it.
     """
 
     def __init__(
@@ -278,16 +294,20 @@ class Log:
         self,
         kind: Kind,
         payload: bytes,
-        callback: Callable[[Exception | None], None] | None = None,
+        *,
+        settle: Report | None = None,
+        callback: Report | None = None,
     ) -> Entry:
         """Queue a frame; its place in the log is settled then.
 
         Args:
             kind: What it says.
             payload: How.
-            callback: Called from any other thread when the frame is durable (None) or cannot be
-                (the error). It must be quick and must not use the store. Without it, somebody has
-                to call `wait`.
+            settle: Called from any thread when the frame is as durable as the mode promises (None)
+                or cannot be (the error): in the order of the frames, one at a time, before anybody
+                else learns of it. It must be quick and must not use the log.
+            callback: Called then, from any other thread. It must be quick and must not use the
+                store. Without it, somebody has to call `wait`.
 
         Raises:
             StorageClosed: After close().
@@ -295,7 +315,7 @@ class Log:
         """
         if len(payload) > MAX_PAYLOAD:
             raise LimitExceeded(f"write of {len(payload)} bytes: the most is {MAX_PAYLOAD}")
-        entry = Entry(kind, payload, callback)
+        entry = Entry(kind, payload, settle, callback)
         with self._changed:
             self.check()
             while self._queued_bytes > self._max_queue_bytes:
@@ -332,6 +352,11 @@ class Log:
         if error is not None:
             raise error
         self.check()
+
+    def drain(self) -> None:
+        """Return when everything queued so far is settled."""
+        self._drain()
+        self._alone(lambda: None)
 
     def rotate(self) -> int:
         """Return a file number: what was queued before is in older files, later frames are not.
@@ -405,8 +430,7 @@ class Log:
             entries = self._take()
             error = self._try(lambda: self._write(entries)) if entries else None
             for entry in entries:
-                entry.error = error
-                entry.done = True
+                entry.settle(error)
         finally:
             self._leave()
         for entry in entries:
@@ -509,6 +533,7 @@ class Log:
             else:
                 self._files.unlink(path)
         except OSError as exc:
+            self.is_suspect, self._suspect_number = True, self.number - 1
             logger.warning("end of a log could not be cut off: path=%s error=%s", path, exc)
 
     # The committer thread
@@ -540,7 +565,7 @@ class Log:
                 last_sync = time.monotonic()
 
 
-def _call(callback: Callable[[Exception | None], None], error: Exception | None) -> None:
+def _call(callback: Report, error: Exception | None) -> None:
     try:
         callback(error)
     except Exception:

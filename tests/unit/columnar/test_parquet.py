@@ -532,7 +532,7 @@ def test_a_flush_that_fails_on_close_does_not_keep_the_lock(
     def fail() -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(store, "flush", fail)
+    monkeypatch.setattr(store._flushing, "flush", fail)
     store.close()
     again = ParquetStorage(tmp_path, overwrite=True)
     assert len(again) == n

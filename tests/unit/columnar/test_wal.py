@@ -228,7 +228,7 @@ def test_a_callback_comes_from_another_thread_after_the_sync(tmp_path: Path) -> 
         seen.append((error, here, files.events.count("sync")))
         called.set()
 
-    log.append(Kind.BATCH, b"x", callback)
+    log.append(Kind.BATCH, b"x", callback=callback)
     assert called.wait(30)
     assert seen == [(None, False, 1)]
     log.close()
@@ -238,7 +238,7 @@ def test_a_log_without_work_has_no_thread_and_starts_one_when_needed(tmp_path: P
     log = Log(tmp_path, OsFiles(), 1, idle_s=0.001)
     for payload in (b"a", b"b"):
         done = threading.Event()
-        log.append(Kind.BATCH, payload, lambda _, done=done: done.set())  # type: ignore[misc]
+        log.append(Kind.BATCH, payload, callback=lambda _, done=done: done.set())  # type: ignore[misc]
         assert done.wait(30)
         thread = log._thread
         if thread is not None:
@@ -255,8 +255,8 @@ def test_a_callback_that_raises_does_not_hurt_the_others(tmp_path: Path) -> None
     def fail(error: Exception | None) -> None:
         raise RuntimeError("a bug of the caller")
 
-    log.append(Kind.BATCH, b"a", fail)
-    log.append(Kind.BATCH, b"b", lambda _: done.set())
+    log.append(Kind.BATCH, b"a", callback=fail)
+    log.append(Kind.BATCH, b"b", callback=lambda _: done.set())
     assert done.wait(30)
     log.close()
 
@@ -311,7 +311,7 @@ def test_everybody_who_waits_learns_of_the_error(tmp_path: Path) -> None:
         errors.append(error)
         told.set()
 
-    log.append(Kind.BATCH, b"a", callback)
+    log.append(Kind.BATCH, b"a", callback=callback)
     entry = log.append(Kind.BATCH, b"b")
     files.may_sync.set()
     with pytest.raises(StorageReadOnly):
@@ -362,7 +362,9 @@ def test_writers_wait_while_the_queue_is_full(tmp_path: Path) -> None:
     log = Log(tmp_path, OsFiles(), 1, max_queue_bytes=1000)
     threads = [
         threading.Thread(
-            target=lambda: [log.append(Kind.BATCH, b"x" * 400, lambda _: None) for _ in range(50)]
+            target=lambda: [
+                log.append(Kind.BATCH, b"x" * 400, callback=lambda _: None) for _ in range(50)
+            ]
         )
         for _ in range(4)
     ]
@@ -376,7 +378,7 @@ def test_writers_wait_while_the_queue_is_full(tmp_path: Path) -> None:
 
 def test_a_full_queue_is_written_even_if_nobody_waits(tmp_path: Path) -> None:
     log = Log(tmp_path, OsFiles(), 1, max_queue_bytes=100)
-    log.append(Kind.BATCH, b"wakes the thread", lambda _: None)
+    log.append(Kind.BATCH, b"wakes the thread", callback=lambda _: None)
     for i in range(20):
         log.append(Kind.BATCH, b"%02d" % i * 50)
     log.close()
