@@ -65,20 +65,28 @@ def expand_dimensions(dimensions: Iterable[ast.Expr], schema: Schema) -> tuple[s
     return tuple(sorted(keys))
 
 
-def expand_fields(shape: Shape, schema: Schema, dimensions: Sequence[str]) -> list[ast.Field]:
+def expand_fields(shape: Shape, schema: Schema) -> list[ast.Field]:
     """Return the fields of a statement with wildcards and regexes replaced by what they match.
+
+    They match the tags that GROUP BY does not name, and none where it has a wildcard or regex
+    itself. Source: measured on influxd 1.6.7.
 
     Raises:
         StatementError: A wildcard where none can stand.
     """
     expanded: list[ast.Field] = []
+    names_tags = all(isinstance(dimension, ast.VarRef) for dimension in shape.tag_dimensions)
+    named = {
+        dimension.name for dimension in shape.tag_dimensions if isinstance(dimension, ast.VarRef)
+    }
+    columns = schema.tags - named if names_tags else frozenset[str]()
     for item in shape.select.fields:
         match item.expr:
             case ast.Wildcard() | ast.RegexLiteral():
-                names = _matching(item.expr, schema, dimensions)
+                names = _matching(item.expr, schema.fields, columns)
                 expanded += [ast.Field(ast.VarRef(name, cast)) for name, cast in names]
             case ast.Call(name, args):
-                expanded += _expand_call(item, schema, dimensions)
+                expanded += _expand_call(item, schema)
                 if name in {"top", "bottom"}:  # the tags it looks at become columns beside it
                     expanded += [ast.Field(arg) for arg in args[1:-1]]
             case _:
@@ -88,22 +96,22 @@ def expand_fields(shape: Shape, schema: Schema, dimensions: Sequence[str]) -> li
 
 
 def _matching(
-    expr: ast.Wildcard | ast.RegexLiteral, schema: Schema, dimensions: Sequence[str]
+    expr: ast.Wildcard | ast.RegexLiteral, fields: Iterable[str], tags: Iterable[str]
 ) -> list[tuple[str, str]]:
     """Return the names, sorted, with the cast that tells a tag from a field of the same name."""
     kind = expr.kind if isinstance(expr, ast.Wildcard) else ""
     names = []
     if kind != "tag":
-        names += [(name, "field") for name in schema.fields]
+        names += [(name, "field") for name in fields]
     if kind != "field":
-        names += [(name, "tag") for name in schema.tags if name not in dimensions]
+        names += [(name, "tag") for name in tags]
     if isinstance(expr, ast.RegexLiteral):
         regex = Regex(expr.pattern)
         names = [(name, cast) for name, cast in names if regex(name)]
     return sorted(names)
 
 
-def _expand_call(item: ast.Field, schema: Schema, dimensions: Sequence[str]) -> Iterator[ast.Field]:
+def _expand_call(item: ast.Field, schema: Schema) -> Iterator[ast.Field]:
     """Replace the wildcard in the innermost argument of nested calls by each field it matches."""
     assert isinstance(item.expr, ast.Call)
     chain = [item.expr]
@@ -117,8 +125,8 @@ def _expand_call(item: ast.Field, schema: Schema, dimensions: Sequence[str]) -> 
     if isinstance(target, ast.Wildcard) and target.kind == "tag":
         raise StatementError(f"unable to use tag wildcard in {chain[-1].name}()")
     accepted = frozenset.intersection(*(FUNCTIONS[call.name].accepts for call in chain))
-    for name, cast in _matching(target, schema, dimensions):
-        if cast != "field" or schema.fields[name] not in accepted:
+    for name, _ in _matching(target, schema.fields, ()):
+        if schema.fields[name] not in accepted:
             continue
         expr: ast.Expr = ast.VarRef(name)
         for call in reversed(chain):

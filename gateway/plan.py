@@ -45,12 +45,6 @@ class Shape:
     bounds: TimeRange
     condition: ast.Expr | None
 
-    @property
-    def lone_selector(self) -> ast.Call | None:
-        """The only function of the query, when it is a selector: rows keep its time."""
-        is_lone = len(self.selectors) == 1 and not self.aggregates and self.rows_call is None
-        return self.selectors[0] if is_lone else None
-
 
 @dataclass(frozen=True, slots=True)
 class OutputColumn:
@@ -78,6 +72,15 @@ class Plan:
     dimensions: tuple[str, ...]
     time_name: str = "time"
     transformed: tuple[ast.Call, ...] = field(default=())
+
+    @property
+    def lone_selector(self) -> ast.Call | None:
+        """The only function of the query, when it is a selector: rows keep its time.
+
+        A wildcard counts as what it became: `last(*)` of one field keeps the time, of two not.
+        """
+        is_lone = len(self.leaves) == 1 and not self.transformed and self.shape.rows_call is None
+        return self.leaves[0] if is_lone and self.shape.selectors else None
 
     def names(self) -> list[str]:
         """Return the column names of the answer, time first."""

@@ -100,7 +100,7 @@ def plan(shape: Shape, schemas: Sequence[Schema]) -> Plan:
     """
     schema = Schema.union(schemas)
     dimensions = expand_dimensions(shape.tag_dimensions, schema)
-    fields = expand_fields(shape, schema, dimensions)
+    fields = expand_fields(shape, schema)
     time_name = "time"
     kept = []
     for item in fields:

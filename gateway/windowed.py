@@ -84,9 +84,9 @@ def read_grid(made: Plan, table: Table, scan: ScanRequest, session: Session) -> 
     times = None
     if plain is not None:
         leaves |= {call: frame.column(plain, call) for call in plain.calls}
-        if shape.lone_selector is not None:
-            times = frame.selector_times(plain, shape.lone_selector)
-            leaves |= frame.beside(plain, shape.lone_selector, table, scan, aux)
+        if made.lone_selector is not None:
+            times = frame.selector_times(plain, made.lone_selector)
+            leaves |= frame.beside(plain, made.lone_selector, table, scan, aux)
     inner: dict[ast.Expr, Col] = {}
     if wide is not None:
         inner |= {call: frame.column(wide, call, is_inner=True) for call in wide.calls}
@@ -104,7 +104,7 @@ def _widen(bounds: TimeRange, windows: Windows | None, *, descending: bool) -> T
 
 def _aux(made: Plan, table: Table) -> tuple[str, ...]:
     """Return the fields to bring from the point that a lone selector chose."""
-    if made.shape.lone_selector is None:
+    if made.lone_selector is None:
         return ()
     return tuple(ref.name for ref in _beside(made) if table.schema.is_field(ref))
 
