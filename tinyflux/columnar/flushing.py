@@ -90,6 +90,7 @@ class Flushing:
 
     def _flush(self, *, anyway: bool = False) -> None:
         """Do a flush; the caller holds the step. anyway: also when nothing is in memory."""
+        anyway = anyway or self._log.is_suspect
         state = self._state
         with self._lock:
             state.check_open()
