@@ -50,6 +50,11 @@ def split_dimensions(
     return tuple(tags), windows
 
 
+def asks_for_now(dimension: ast.Expr) -> bool:
+    """Return whether `split_dimensions` may look at the clock for a part of GROUP BY."""
+    return isinstance(dimension, ast.Call) and any(type(arg) is ast.Call for arg in dimension.args)
+
+
 def _windows(args: tuple[ast.Expr, ...], timezone: str, now_ns: int) -> Windows | None:
     if len(args) not in {1, 2}:
         raise StatementError("time dimension expected 1 or 2 arguments")

@@ -14,7 +14,6 @@ from tinyflux.batch import FieldType
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from gateway.plan import Shape
 
 # Where measurements of one query disagree on a type, influxd reads the first of these.
 _TYPE_ORDER: Final = (
@@ -65,7 +64,9 @@ def expand_dimensions(dimensions: Iterable[ast.Expr], schema: Schema) -> tuple[s
     return tuple(sorted(keys))
 
 
-def expand_fields(shape: Shape, schema: Schema) -> list[ast.Field]:
+def expand_fields(
+    fields: Iterable[ast.Field], tag_dimensions: Sequence[ast.Expr], schema: Schema
+) -> list[ast.Field]:
     """Return the fields of a statement with wildcards and regexes replaced by what they match.
 
     They match the tags that GROUP BY does not name, and none where it has a wildcard or regex
@@ -75,12 +76,10 @@ def expand_fields(shape: Shape, schema: Schema) -> list[ast.Field]:
         StatementError: A wildcard where none can stand.
     """
     expanded: list[ast.Field] = []
-    names_tags = all(isinstance(dimension, ast.VarRef) for dimension in shape.tag_dimensions)
-    named = {
-        dimension.name for dimension in shape.tag_dimensions if isinstance(dimension, ast.VarRef)
-    }
+    names_tags = all(isinstance(dimension, ast.VarRef) for dimension in tag_dimensions)
+    named = {dimension.name for dimension in tag_dimensions if isinstance(dimension, ast.VarRef)}
     columns = schema.tags - named if names_tags else frozenset[str]()
-    for item in shape.select.fields:
+    for item in fields:
         match item.expr:
             case ast.Wildcard() | ast.RegexLiteral():
                 names = _matching(item.expr, schema.fields, columns)

@@ -23,7 +23,7 @@ class Shape:
     """A SELECT that was found sound, as far as that can be told without a schema.
 
     Attributes:
-        select: The statement.
+        select: The statement, without its WHERE.
         is_raw: No function but math: one row a point.
         selectors: The distinct selector calls, in order of appearance.
         aggregates: The distinct aggregate calls.

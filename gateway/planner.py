@@ -8,10 +8,11 @@ Source: measured, `tests/conformance/plan_errors.case`.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gateway.conditions import check_condition, compile_condition
-from gateway.dimensions import split_dimensions
+from gateway.dimensions import asks_for_now, split_dimensions
 from gateway.errors import StatementError
 from gateway.expansion import Schema, column_names, expand_dimensions, expand_fields
 from gateway.functions.registry import Kind, is_kind
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from tinyflux.windows import Windows
 
 __all__ = ["Schema", "compile_select", "plan", "where"]
+
+_CACHED: Final = 512
+_CACHED_FIELDS: Final = 256  # of a schema: 512 plans of `SELECT *` are a few tens of MB at worst
 
 
 def where(
@@ -57,6 +61,21 @@ def compile_select(select: ast.Select, now_ns: int, within: Shape | None = None)
     Raises:
         StatementError: What no schema could make sound.
     """
+    now_of_windows_ns = now_ns if any(map(asks_for_now, select.dimensions)) else 0
+    bare = select if select.condition is None else replace(select, condition=None)
+    make = _shape_of_known if within is None else _shape
+    shape = make(bare, now_of_windows_ns, within)
+    rest, bounds = split_condition(select.condition, now_ns, select.timezone)
+    check_condition(rest)
+    if within is not None:
+        bounds = bounds.intersect(within.bounds)
+    if shape.windows is not None and not shape.is_raw and not bounds.has_end:
+        bounds = TimeRange(bounds.start_ns, min(bounds.end_ns, now_ns), bounds.has_start, False)
+    return replace(shape, bounds=bounds, condition=rest)
+
+
+def _shape(select: ast.Select, now_ns: int, within: Shape | None) -> Shape:
+    """Return the shape of a statement without a WHERE."""
     fields = tuple(map(_with_distinct_calls, select.fields))
     if any(new is not old for new, old in zip(fields, select.fields, strict=True)):
         select = replace(select, fields=fields)
@@ -73,12 +92,6 @@ def compile_select(select: ast.Select, now_ns: int, within: Shape | None = None)
             windows = within.windows
     _check_mix(select, calls, is_raw=is_raw)
     _check_grouping(select, calls, windows, is_raw=is_raw)
-    rest, bounds = split_condition(select.condition, now_ns, select.timezone)
-    check_condition(rest)
-    if within is not None:
-        bounds = bounds.intersect(within.bounds)
-    if windows is not None and not is_raw and not bounds.has_end:
-        bounds = TimeRange(bounds.start_ns, min(bounds.end_ns, now_ns), bounds.has_start, False)
     return Shape(
         select=select,
         is_raw=is_raw,
@@ -87,9 +100,13 @@ def compile_select(select: ast.Select, now_ns: int, within: Shape | None = None)
         rows_call=_rows_call(calls),
         windows=windows,
         tag_dimensions=tag_dimensions,
-        bounds=bounds,
-        condition=rest,
+        bounds=TimeRange(),
+        condition=None,
     )
+
+
+# What a dashboard asks again and again has the same shape each time.
+_shape_of_known = lru_cache(_CACHED)(_shape)
 
 
 def plan(shape: Shape, schemas: Sequence[Schema]) -> Plan:
@@ -98,12 +115,35 @@ def plan(shape: Shape, schemas: Sequence[Schema]) -> Plan:
     Raises:
         StatementError: Types that do not fit, wildcards where none can stand.
     """
-    schema = Schema.union(schemas)
-    dimensions = expand_dimensions(shape.tag_dimensions, schema)
-    fields = expand_fields(shape, schema)
+    schema = schemas[0] if len(schemas) == 1 else Schema.union(schemas)
+    resolve = _resolve_known if len(schema.fields) <= _CACHED_FIELDS else _resolve
+    fields = tuple(schema.fields.items())
+    resolved = resolve(shape.select.fields, shape.tag_dimensions, fields, schema.tags)
+    return Plan(shape, *resolved)
+
+
+class _Resolved(NamedTuple):
+    """What of a plan depends on names alone; see `Plan`."""
+
+    columns: tuple[OutputColumn, ...]
+    leaves: tuple[ast.Call, ...]
+    dimensions: tuple[str, ...]
+    time_name: str
+    transformed: tuple[ast.Call, ...]
+
+
+def _resolve(
+    fields: tuple[ast.Field, ...],
+    tag_dimensions: tuple[ast.Expr, ...],
+    field_types: tuple[tuple[str, FieldType], ...],
+    tags: frozenset[str],
+) -> _Resolved:
+    """Resolve the names of a statement against a schema, given as something that can be a key."""
+    schema = Schema(dict(field_types), tags)
+    dimensions = expand_dimensions(tag_dimensions, schema)
     time_name = "time"
     kept = []
-    for item in fields:
+    for item in expand_fields(fields, tag_dimensions, schema):
         if isinstance(item.expr, ast.VarRef) and item.expr.name == "time":
             time_name = item.alias or "time"
         else:
@@ -114,7 +154,10 @@ def plan(shape: Shape, schemas: Sequence[Schema]) -> Plan:
     for column in columns:
         type_of(column.expr, schema)
     leaves, transformed = _leaves(columns)
-    return Plan(shape, columns, leaves, dimensions, time_name, transformed)
+    return _Resolved(columns, leaves, dimensions, time_name, transformed)
+
+
+_resolve_known = lru_cache(_CACHED)(_resolve)
 
 
 # --- the calls of a statement ---------------------------------------------------------------------

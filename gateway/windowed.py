@@ -406,24 +406,19 @@ def _frame(
     windows = made.shape.windows
     if windows is None:
         return _Frame(made, groups, 0, 1, np.ones(1, np.bool_))
-    if bounds.has_start:
-        first = _number(windows, bounds.start_ns)
-    else:
+    inner = made.shape.bounds
+    ends = np.array((bounds.start_ns, bounds.end_ns, inner.start_ns, inner.end_ns), np.int64)
+    first, last, inner_first, inner_last = windows.number(ends).tolist()
+    if not bounds.has_start:
         first = min(int(a.table.windows[0]) for a in answers if len(a.table.windows))
-    last = _number(windows, bounds.end_ns)
     cells = (last - first + 1) * len(groups)
     if 0 < settings.max_select_buckets < cells:
         raise StatementError(
             f"max-select-buckets limit exceeded: ({cells}/{settings.max_select_buckets})"
         )
     check_rows(cells, _n_columns(made), settings.max_query_bytes)
-    inner = made.shape.bounds
     numbers = np.arange(first, last + 1)
-    in_range = numbers <= _number(windows, inner.end_ns)
+    in_range = numbers <= inner_last
     if inner.has_start:
-        in_range &= numbers >= _number(windows, inner.start_ns)
+        in_range &= numbers >= inner_first
     return _Frame(made, groups, first, last - first + 1, in_range)
-
-
-def _number(windows: Windows, time_ns: int) -> int:
-    return int(windows.number(np.array([time_ns], np.int64))[0])

@@ -125,6 +125,8 @@ def _floor_numbers(times: Int64s, every: int, anchor: int | Int64s) -> Int64s:
 def _starts(numbers: Int64s, every: int, anchor: int | Int64s) -> Int64s:
     """Return numbers * every + anchor, cut to the range of times."""
     low, high = -(-MIN_TIME_NS // every), MAX_TIME_NS // every  # the products that fit
+    if not len(numbers) or (low < int(numbers.min()) and int(numbers.max()) < high):
+        return numbers * every + anchor
     starts = np.clip(numbers, low, high) * every
     lowest = starts - np.minimum(every - anchor, starts - MIN_TIME_NS)
     starts = np.where(numbers < low, lowest, np.minimum(starts, MAX_TIME_NS - anchor) + anchor)

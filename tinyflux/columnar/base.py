@@ -14,6 +14,7 @@ for one series the frames come in ascending time order.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -33,7 +34,7 @@ from tinyflux.queries import CompoundQuery, SimpleQuery
 from tinyflux.storages import Storage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from tinyflux.windows import Windows
 
@@ -87,11 +88,35 @@ class SeriesSet:
 
     def take(self, rows: NDArray[np.integer] | Bools) -> SeriesSet:
         """Return the chosen series; rows is a bool mask or ascending positions."""
-        columns = {
-            key: TagColumn(column.codes[rows], column.values, column.lookup)
-            for key, column in self.columns.items()
-        }
-        return SeriesSet(self.measurement, self.ids[rows], columns)
+        return SeriesSet(self.measurement, self.ids[rows], _Taken(self.columns, rows))
+
+
+class _Taken(Mapping[str, TagColumn]):
+    """Columns of chosen series, made when they are asked for: most queries look at one or none."""
+
+    __slots__ = ("_columns", "_made", "_rows")
+
+    def __init__(self, columns: Mapping[str, TagColumn], rows: NDArray[np.integer] | Bools) -> None:
+        self._columns = columns
+        self._rows = rows
+        self._made: dict[str, TagColumn] = {}
+
+    def __getitem__(self, key: str) -> TagColumn:
+        made = self._made.get(key)
+        if made is None:
+            column = self._columns[key]
+            made = TagColumn(column.codes[self._rows], column.values, column.lookup)
+            self._made[key] = made
+        return made
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._columns
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        return len(self._columns)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -214,7 +214,7 @@ def search(times: Int64s, low: Int64s, high: Int64s, needle: int | Int64s, side:
         needle: What to look for; one for all, or one for each range.
         side: "left" or "right", as of np.searchsorted.
     """
-    if len(low) < 8:  # a call per range costs about 2 us, the loop below about 60 us in all
+    if len(low) < 24:  # a call per range costs about 2 us, the loop below about 60 us in all
         wanted = needle.tolist() if isinstance(needle, np.ndarray) else [needle] * len(low)
         ranges = zip(low.tolist(), high.tolist(), wanted, strict=True)
         found = [lo + int(times[lo:hi].searchsorted(n, side)) for lo, hi, n in ranges]
