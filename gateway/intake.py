@@ -10,7 +10,6 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -73,8 +72,7 @@ class Intake:
     async def _store(self, scope: Scope, receive: Receive, describe: Describe) -> None:
         user = await self._authentication.user(scope)
         write = describe(scope)
-        is_admin = user is not None and user.is_admin
-        write = replace(write, creates_database=write.creates_database and is_admin)
+        write.creates_database &= user is not None and user.is_admin
         if not write.creates_database:
             self._check_database(write.database)
         authorize_write(user, write.database)
@@ -89,7 +87,7 @@ class Intake:
                     if self._bytes_held > self._settings.max_queued_write_bytes:
                         raise Overloaded("request throttled, too many bytes of writes wait")
             self._metrics.count(write_body_bytes=held)
-            write = replace(write, body=b"".join(chunks))
+            write.body = b"".join(chunks)
             chunks.clear()
             await self._stored(write)
         except DatabaseNotFound:  # dropped while we were reading

@@ -40,6 +40,10 @@ COUNTERS: Final = {
     "tinyflux_subscription_failures_total": "Attempts to send that failed.",
 }
 
+_FULL_NAMES: Final = {
+    name.removeprefix("tinyflux_").removesuffix("_total"): name for name in COUNTERS
+}
+
 
 class Statistic(NamedTuple):
     """What one of many things of a kind counts.
@@ -71,7 +75,7 @@ class Metrics:
         """Add to counters, named without `tinyflux_` and `_total`: `count(http_requests=1)`."""
         with self._lock:
             for name, amount in amounts.items():
-                self._counts[f"tinyflux_{name}_total"] += amount
+                self._counts[_FULL_NAMES[name]] += amount
 
     def values(self) -> dict[str, float]:
         """Return every counter by its full name."""

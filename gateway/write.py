@@ -7,14 +7,19 @@ How it is taken: `gateway.intake`; what is done with it: `gateway.writer`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
 
 from gateway.errors import BadRequest
-from gateway.http import header, url_parameters
+from gateway.http import header, parameters
 from gateway.writer import Write
 
 if TYPE_CHECKING:
     from starlette.types import Scope
+
+_MAX_KEPT: Final = 300  # bytes of a query string
+_PASSWORD: Final = re.compile(rb"(?:\A|&)p=")
 
 
 def describe(scope: Scope) -> Write:
@@ -23,15 +28,20 @@ def describe(scope: Scope) -> Write:
     Raises:
         BadRequest: It names no database.
     """
-    parameters = url_parameters(scope)
-    database = parameters.get("db", "")
+    query_string: bytes = scope["query_string"]
+    # A client asks with the same parameters all day long. Those with a password are not kept.
+    is_kept = len(query_string) <= _MAX_KEPT and _PASSWORD.search(query_string) is None
+    read = _kept_parameters if is_kept else _parameters
+    database, policy, precision, consistency = read(query_string)
     if not database:
         raise BadRequest("database is required")
-    return Write(
-        b"",
-        database,
-        parameters.get("rp", ""),
-        parameters.get("precision", ""),
-        header(scope, b"content-encoding"),
-        parameters.get("consistency", ""),
-    )
+    coding = header(scope, b"content-encoding")
+    return Write(b"", database, policy, precision, coding, consistency)
+
+
+def _parameters(query_string: bytes) -> list[str]:
+    given = parameters(query_string.decode("latin-1"))
+    return [given.get(name, "") for name in ("db", "rp", "precision", "consistency")]
+
+
+_kept_parameters = lru_cache(maxsize=64)(_parameters)

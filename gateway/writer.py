@@ -51,9 +51,9 @@ MAX_TOGETHER_BYTES: Final = 1 << 18  # of bodies as sent; beyond, batches pay fo
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Write:
-    """One body to be stored.
+    """One body to be stored. Filled in piece by piece; not changed once it is submitted.
 
     Attributes:
         body: As the client sent it.
@@ -162,7 +162,7 @@ class Writer:
                 done(error)
 
         try:
-            is_stored = self._append_together(items[0][0], batch, _Acknowledgement(answer))
+            is_stored = self._append_together(items[0][0], batch, answer)
         except Exception as exc:  # noqa: BLE001 - whatever it is, it is the answer to all of them
             answer(exc)
             is_stored = True
@@ -197,10 +197,12 @@ class Writer:
         except InfluxError:  # `_serve` will say
             return b" "
 
-    def _append_together(
-        self, write: Write, batch: PointBatch, acknowledgement: _Acknowledgement
-    ) -> bool:
-        """Store a batch if all its points can be stored; returns whether they were."""
+    def _append_together(self, write: Write, batch: PointBatch, answer: Done) -> bool:
+        """Store a batch if all its points can be stored; returns whether they were.
+
+        When nothing waits, this thread syncs too: it has nothing better to do, and each change of
+        threads makes the client wait. Else it goes on with what waits.
+        """
         database = self._catalog.databases.get(write.database)
         if database is None:
             return False
@@ -208,12 +210,17 @@ class Writer:
         if _within_retention(batch, policy.write_window(time.time_ns()))[1]:
             return False
         storage = self._catalog.storage(write.database, policy.name)
+        acknowledgement = None if self._queue.empty() else _Acknowledgement(answer)
+        on_durable = None if acknowledgement is None else acknowledgement.durable
         try:
-            storage.append_batch(batch, acknowledgement.durable, strict=True)
+            storage.append_batch(batch, on_durable, strict=True)
         except (FieldTypeConflict, LimitExceeded):
             return False
         self._catalog.stored(write.database, policy.name, batch)
-        acknowledgement.stored(None)
+        if acknowledgement is None:
+            answer(None)
+        else:
+            acknowledgement.stored(None)
         self._metrics.count(write_points=len(batch))
         return True
 
