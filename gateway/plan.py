@@ -45,6 +45,11 @@ class Shape:
     bounds: TimeRange
     condition: ast.Expr | None
 
+    @property
+    def fill_age_ns(self) -> int:
+        """How far `fill(previous, 1h)` looks back before the range; 0 when nowhere."""
+        return self.select.fill_age_ns if self.bounds.has_start else 0
+
 
 @dataclass(frozen=True, slots=True)
 class OutputColumn:

@@ -22,6 +22,7 @@ from gateway.functions.validate import check_call
 from gateway.plan import OutputColumn, Plan, Shape
 from gateway.timerange import TimeRange, split_condition
 from grammar import ast
+from grammar.durations import format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -92,6 +93,7 @@ def _shape(select: ast.Select, now_ns: int, within: Shape | None) -> Shape:
             windows = within.windows
     _check_mix(select, calls, is_raw=is_raw)
     _check_grouping(select, calls, windows, is_raw=is_raw)
+    _check_fill_age(select, windows, is_raw=is_raw, rows_call=_rows_call(calls))
     return Shape(
         select=select,
         is_raw=is_raw,
@@ -333,3 +335,15 @@ def _check_grouping(
                 raise StatementError(f"{call.name} aggregate requires a GROUP BY interval")
         elif windows is not None:
             raise StatementError(f"aggregate function required inside the call to {call.name}")
+
+
+def _check_fill_age(
+    select: ast.Select, windows: Windows | None, *, is_raw: bool, rows_call: ast.Call | None
+) -> None:
+    if not select.fill_age_ns:
+        return
+    written = f"fill(previous, {format_duration(select.fill_age_ns)})"
+    if is_raw or windows is None:
+        raise StatementError(f"{written} must be used with a function and GROUP BY time")
+    if rows_call is not None:
+        raise StatementError(f"{written} cannot be used with {rows_call.name}()")

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tinyflux.columnar.base import Values
 
 _NUMBERS: Final = frozenset([FieldType.FLOAT, FieldType.INTEGER])
-_DTYPES: Final = {
+DTYPES: Final = {
     FieldType.NONE: np.float64,
     FieldType.FLOAT: np.float64,
     FieldType.INTEGER: np.int64,
@@ -89,7 +89,7 @@ class Col:
             return self
         if {kind, self.type} <= _NUMBERS:
             known = np.where(self.valid, self.values, 0)
-            return Col(kind, known.astype(_DTYPES[kind]), self.valid, self.emits)
+            return Col(kind, known.astype(DTYPES[kind]), self.valid, self.emits)
         return Col.nothing(len(self.valid))
 
 
@@ -133,7 +133,7 @@ def _constant(value: float | int | bool, size: int) -> Col:
         kind = FieldType.BOOLEAN
     elif isinstance(value, int) and -(2**63) <= value < 2**63:
         kind = FieldType.INTEGER
-    values: Values = np.full(size, value, _DTYPES[kind])
+    values: Values = np.full(size, value, DTYPES[kind])
     return Col(kind, values, np.ones(size, np.bool_), np.zeros(size, np.bool_))
 
 
@@ -205,7 +205,7 @@ def _transform(name: str, args: tuple[ast.Expr, ...], axis: Axis, source: Col) -
     )
     positions = rows[chosen]
     kind = FieldType.INTEGER if results.dtype.kind == "i" else FieldType.FLOAT
-    values: Values = np.zeros(size, _DTYPES[kind])
+    values: Values = np.zeros(size, DTYPES[kind])
     values[positions] = results
     valid = np.zeros(size, np.bool_)
     valid[positions] = True

@@ -12,23 +12,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gateway.budget import check_rows, most_rows
+from gateway.aggregated import Aggregated, aggregate, n_columns
+from gateway.budget import check_rows
 from gateway.errors import StatementError
 from gateway.fill import fill
-from gateway.functions.types import CASTS, cast_type
-from gateway.rows import Axis, Col
-from gateway.sources import CastReader
+from gateway.rows import DTYPES, Axis, Col
 from grammar import ast
 from tinyflux.batch import Bools, FieldType, Int64s
-from tinyflux.columnar.base import (
-    AggregateRequest,
-    AggregateTable,
-    Call,
-    CallColumn,
-    Reader,
-    ScanRequest,
-    SeriesSet,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,6 +28,7 @@ if TYPE_CHECKING:
     from gateway.session import Session
     from gateway.sources import Table
     from gateway.timerange import TimeRange
+    from tinyflux.columnar.base import ScanRequest, SeriesSet, Values
     from tinyflux.windows import Windows
 
 
@@ -68,14 +59,14 @@ def read_grid(made: Plan, table: Table, scan: ScanRequest, session: Session) -> 
     shape = made.shape
     bounds, wide = shape.bounds, None
     aux = _aux(made, table)
-    plain = _aggregate(made, table, scan, made.leaves, aux, session)
+    plain = aggregate(made, table, scan, made.leaves, aux, session)
     if made.transformed:
         widened = _widen(shape.bounds, shape.windows, descending=shape.select.descending)
         wide_scan = replace(scan, start_ns=widened.start_ns, end_ns=widened.end_ns)
-        wide = _aggregate(made, table, wide_scan, made.transformed, (), session)
+        wide = aggregate(made, table, wide_scan, made.transformed, (), session)
         bounds = bounds if wide is None else widened
     answers = [answer for answer in (plain, wide) if answer is not None]
-    groups = sorted({group for answer in answers for group in answer.table.groups})
+    groups = sorted(set[tuple[str, ...]]().union(*(answer.groups() for answer in answers)))
     if not groups:
         return None
     session.interrupt.check()
@@ -124,83 +115,6 @@ def _beside(made: Plan) -> list[ast.VarRef]:
 
     found = [ref for column in made.columns for ref in outside(column.expr)]
     return list(dict.fromkeys(found))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Aggregated:
-    """An answer of the engine with the calls it is for; calls of unknown names have no column."""
-
-    calls: tuple[ast.Call, ...]
-    columns: Mapping[ast.Call, CallColumn]
-    table: AggregateTable
-
-
-def _aggregate(
-    made: Plan,
-    table: Table,
-    scan: ScanRequest,
-    calls: tuple[ast.Call, ...],
-    aux: tuple[str, ...],
-    session: Session,
-) -> _Aggregated | None:
-    fields = {call: _field_of(call, table) for call in calls}
-    known = [call for call in calls if fields[call]]
-    if not known:
-        return None
-    request = AggregateRequest(
-        scan=scan,
-        calls=tuple(Call(call.name, fields[call], _numbers(call)) for call in known),
-        group_by=made.dimensions,
-        windows=made.shape.windows,
-        aux=aux,
-        max_cells=_most_cells(made, session.settings),
-    )
-    answer = _with_casts(table, known).aggregate(request)
-    return _Aggregated(calls, dict(zip(known, answer.columns, strict=True)), answer)
-
-
-def _n_columns(made: Plan) -> int:
-    """Return how many columns of the grid stand in memory at once, for the estimate."""
-    is_searching = made.shape.select.fill in {ast.Fill.LINEAR, ast.Fill.PREVIOUS}
-    return (len(made.leaves) + len(made.transformed)) * (4 if is_searching else 1)
-
-
-def _most_cells(made: Plan, settings: Settings) -> int:
-    """Return how many groups x windows the engine may answer with."""
-    most = most_rows(_n_columns(made), settings.max_query_bytes)
-    return min(settings.max_select_buckets or most, most)
-
-
-def _field_of(call: ast.Call, table: Table) -> str:
-    """Return the field that a call reads, a cast one under its own name; "" when there is none."""
-    ref = call.args[0]
-    if not isinstance(ref, ast.VarRef) or not table.schema.is_field(ref):
-        return ""
-    stored = table.schema.fields[ref.name]
-    kind = cast_type(ref, stored)
-    if kind is FieldType.NONE:
-        return ""
-    return ref.name if kind is stored else f"{ref.name}::{ref.cast}"
-
-
-def _with_casts(table: Table, calls: Sequence[ast.Call]) -> Reader:
-    """Return the reader of a table with the fields that `_field_of` names."""
-    casts = {}
-    for call in calls:
-        ref, name = call.args[0], _field_of(call, table)
-        if isinstance(ref, ast.VarRef) and name != ref.name:
-            casts[name] = ref.name, CASTS[ref.cast]
-    return CastReader(table.reader, casts) if casts else table.reader
-
-
-def _numbers(call: ast.Call) -> tuple[float, ...]:
-    numbers: list[float] = []
-    for arg in call.args[1:]:
-        if isinstance(arg, ast.DurationLiteral):
-            numbers.append(arg.ns)
-        elif isinstance(arg, ast.IntegerLiteral | ast.NumberLiteral):
-            numbers.append(arg.value)
-    return tuple(numbers)
 
 
 # --- the grid -------------------------------------------------------------------------------------
@@ -256,10 +170,12 @@ class _Frame:
         """Return the groups in the order of the query."""
         return self.groups[::-1] if self._descending else self.groups
 
-    def place(self, answer: _Aggregated, values: np.ndarray) -> np.ndarray:
+    def place(self, answer: Aggregated, values: np.ndarray) -> np.ndarray:
         """Return a [g, w] array of the engine in this grid, in its order; 0 elsewhere."""
         shape = len(self.groups), self.size
         table = answer.table
+        if not table.groups:
+            return np.full(shape, None if values.dtype == np.object_ else 0, values.dtype)
         first = 0 if self.made.shape.windows is None else int(table.windows[0]) - self.first
         stop = min(first + len(table.windows), self.size)
         skip = max(-first, 0)
@@ -274,32 +190,65 @@ class _Frame:
             placed[rows, first + skip : stop] = values[:, skip : stop - first]
         return placed[::-1, ::-1] if self._descending else placed
 
-    def column(self, answer: _Aggregated, call: ast.Call, *, is_inner: bool = False) -> Col:
+    def column(self, answer: Aggregated, call: ast.Call, *, is_inner: bool = False) -> Col:
         """Return the filled column of a call."""
+        cells = self.cells(answer, call)
+        select = self.made.shape.select
+        if self.made.shape.windows is None or select.fill is ast.Fill.NONE:
+            return cells
+        if answer.earlier is not None:
+            before = self._before().cells(answer.earlier, call)
+            return self._carried(before, cells, self._within(cells, before, is_inner=is_inner))
+        emits = self._within(cells, is_inner=is_inner)
+        values, valid = fill(
+            select.fill or ast.Fill.NULL,
+            select.fill_value,
+            cells.type,
+            cells.values.reshape(emits.shape),
+            cells.valid.reshape(emits.shape),
+            emits,
+            is_count=call.name in {"count", "count_distinct"},
+        )
+        return Col(cells.type, values.ravel(), valid.ravel(), emits.ravel())
+
+    def cells(self, answer: Aggregated, call: ast.Call) -> Col:
+        """Return the column of a call as the engine gave it."""
         found = answer.columns.get(call)
         if found is None:
             return Col.nothing(len(self.groups) * self.size)
         values, valid = self.place(answer, found.values), self.place(answer, found.valid)
-        select = self.made.shape.select
-        emits = valid
-        if self.made.shape.windows is not None and select.fill is not ast.Fill.NONE:
-            emits = self._within(valid, is_inner=is_inner)
-            values, valid = fill(
-                select.fill or ast.Fill.NULL,
-                select.fill_value,
-                found.type,
-                values,
-                valid,
-                emits,
-                is_count=call.name in {"count", "count_distinct"},
-            )
-        return Col(found.type, values.ravel(), valid.ravel(), emits.ravel())
+        return Col(found.type, values.ravel(), valid.ravel(), valid.ravel())
 
-    def _within(self, valid: Bools, *, is_inner: bool) -> Bools:
-        """Return the windows of each group: all of the range, or from its first point on."""
+    def _before(self) -> _Frame:
+        """Return the grid of one window that has what is before the range."""
+        return _Frame(self.made, self.groups, 0, 1, np.ones(1, np.bool_))
+
+    def _carried(self, before: Col, cells: Col, rows: Bools) -> Col:
+        """Return cells whose empty windows have the last value earlier in time, be it from before.
+
+        Whatever the order of the query: what `fill(previous, 1h)` carries comes from the past.
+        """
+        kind = cells.type if cells.valid.any() else before.type
+        if before.valid.any() and {kind, before.type} == {FieldType.FLOAT, FieldType.INTEGER}:
+            kind = FieldType.FLOAT
+        before, cells = before.cast(kind), cells.cast(kind)
+        way = slice(None, None, -1 if self._descending else 1)
+        values: Values = np.empty((len(rows), 1 + self.size), DTYPES[kind])
+        values[:, 0], values[:, 1:] = before.values, cells.values.reshape(rows.shape)[:, way]
+        valid, within = np.empty(values.shape, np.bool_), np.empty(values.shape, np.bool_)
+        valid[:, 0], valid[:, 1:] = before.valid, cells.valid.reshape(rows.shape)[:, way]
+        within[:, 0], within[:, 1:] = False, rows[:, way]
+        values, valid = fill(ast.Fill.PREVIOUS, 0, kind, values, valid, within, is_count=False)
+        values, valid = values[:, 1:][:, way], valid[:, 1:][:, way]
+        return Col(kind, values.ravel(), valid.ravel(), rows.ravel())
+
+    def _within(self, cells: Col, before: Col | None = None, *, is_inner: bool) -> Bools:
+        """Return bool[g, w]: the windows of each group: all of the range, or from its first on."""
+        valid = cells.valid.reshape(len(self.groups), self.size)
+        known = valid.any(axis=1) if before is None else valid.any(axis=1) | before.valid
         in_range = self.in_range[::-1] if self._descending else self.in_range
         every = np.ones_like(in_range) if is_inner else in_range
-        within: Bools = np.outer(valid.any(axis=1), every)
+        within: Bools = np.outer(known, every)
         if not self.made.shape.bounds.has_start:
             way = slice(None, None, -1 if self._descending else 1)
             begun: Bools = np.maximum.accumulate(valid[:, way], axis=1)
@@ -310,11 +259,11 @@ class _Frame:
         """Fill what is still null in the rows of the answer, as influxd's row writer does.
 
         That is cells beside a selector, and calls that have no point in a group. Number and
-        previous do it.
+        previous do it; what `fill(previous, 1h)` fills has been filled.
         """
         select = self.made.shape.select
         mode = select.fill
-        if self.made.shape.windows is None or not leaves:
+        if self.made.shape.windows is None or not leaves or self.made.shape.fill_age_ns:
             return leaves
         if mode is not ast.Fill.NUMBER and mode is not ast.Fill.PREVIOUS:
             return leaves
@@ -341,7 +290,7 @@ class _Frame:
             filled[leaf] = Col(kind, values.ravel(), valid.ravel(), column.emits)
         return filled
 
-    def selector_times(self, answer: _Aggregated, call: ast.Call) -> Int64s | None:
+    def selector_times(self, answer: Aggregated, call: ast.Call) -> Int64s | None:
         """Return the times of the chosen points of a query without windows."""
         found = answer.columns.get(call)
         if self.made.shape.windows is not None or found is None or found.times is None:
@@ -350,7 +299,31 @@ class _Frame:
 
     def beside(
         self,
-        answer: _Aggregated,
+        answer: Aggregated,
+        call: ast.Call,
+        table: Table,
+        scan: ScanRequest,
+        aux: Sequence[str],
+    ) -> dict[ast.Expr, Col]:
+        """Return the columns of the fields and tags of the point that a selector chose, filled."""
+        columns = self.chosen(answer, call, table, scan, aux)
+        if answer.earlier is None:
+            return columns
+        one = self._before()
+        before = one.chosen(answer.earlier, call, table, scan, aux)
+        cells = self.cells(answer, call)
+        rows = self._within(cells, one.cells(answer.earlier, call), is_inner=False)
+        n_groups, n_rows = len(self.groups), len(self.groups) * self.size
+        return {
+            ref: self._carried(
+                before.get(ref, Col.nothing(n_groups)), columns.get(ref, Col.nothing(n_rows)), rows
+            )
+            for ref in {**columns, **before}
+        }
+
+    def chosen(
+        self,
+        answer: Aggregated,
         call: ast.Call,
         table: Table,
         scan: ScanRequest,
@@ -400,7 +373,7 @@ def _frame(
     made: Plan,
     groups: list[tuple[str, ...]],
     bounds: TimeRange,
-    answers: list[_Aggregated],
+    answers: list[Aggregated],
     settings: Settings,
 ) -> _Frame:
     windows = made.shape.windows
@@ -416,7 +389,7 @@ def _frame(
         raise StatementError(
             f"max-select-buckets limit exceeded: ({cells}/{settings.max_select_buckets})"
         )
-    check_rows(cells, _n_columns(made), settings.max_query_bytes)
+    check_rows(cells, n_columns(made), settings.max_query_bytes)
     numbers = np.arange(first, last + 1)
     in_range = numbers <= inner_last
     if inner.has_start:

@@ -177,7 +177,11 @@ Source: TypeAlias = Measurement | SubQuery
 
 @dataclass(frozen=True, slots=True)
 class Select:
-    """A SELECT. `fill` is None when not written or null; limits are 0 when not written."""
+    """A SELECT. `fill` is None when not written or null; limits are 0 when not written.
+
+    `fill_age_ns` is how far `fill(previous, 1h)` looks back before the range, which is not
+    InfluxDB's; 0 does not.
+    """
 
     fields: tuple[Field, ...]
     sources: tuple[Source, ...]
@@ -193,6 +197,7 @@ class Select:
     slimit: int = 0
     soffset: int = 0
     timezone: str = ""
+    fill_age_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ _CASTS = ("float", "integer", "unsigned", "string", "boolean", "field", "tag")
 
 
 # --- SELECT ---------------------------------------------------------------------------------------
-_Filling = tuple[ast.Fill | None, int | float]
+_Filling = tuple[ast.Fill | None, int | float, int]  # how, the number, how far back in ns
 Order = tuple[bool, bool]  # an ORDER BY was written, it says DESC
 
 
@@ -58,6 +58,7 @@ def _select(
         dimensions=dimensions,
         fill=filling[0],
         fill_value=filling[1],
+        fill_age_ns=filling[2],
         is_ordered=order[0],
         descending=order[1],
         limit=limit,
@@ -153,18 +154,18 @@ def _target_name(segments: _Segments, n_dots: int) -> ast.Measurement:
 
 
 def _fill(arguments: tuple[ast.Expr, ...] | None = None) -> _Filling:
-    if arguments is None:
-        return None, 0
-    if len(arguments) != 1:
-        raise Refused("fill requires an argument, e.g.: 0, null, none, previous, linear")
-    match arguments[0]:
-        case ast.VarRef("null", ""):
-            return None, 0
-        case ast.VarRef("none" | "previous" | "linear" as name, ""):
-            return ast.Fill(name), 0
-        case ast.IntegerLiteral(value) | ast.NumberLiteral(value):
-            return ast.Fill.NUMBER, value
-    raise Refused("expected number argument in fill()")
+    match arguments:
+        case None | (ast.VarRef("null", ""),):
+            return None, 0, 0
+        case (ast.VarRef("none" | "previous" | "linear" as name, ""),):
+            return ast.Fill(name), 0, 0
+        case (ast.IntegerLiteral(value) | ast.NumberLiteral(value),):
+            return ast.Fill.NUMBER, value, 0
+        case (_,):
+            raise Refused("expected number argument in fill()")
+        case (ast.VarRef("previous", ""), ast.DurationLiteral(age_ns)) if age_ns > 0:
+            return ast.Fill.PREVIOUS, 0, age_ns
+    raise Refused("fill requires an argument, e.g.: 0, null, none, previous, linear")
 
 
 def _timezone(arguments: tuple[ast.Expr, ...] | None = None) -> str:

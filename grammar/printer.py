@@ -444,6 +444,8 @@ def _group_by(dimensions: tuple[ast.Expr, ...]) -> str:
 def _fill(node: ast.Select) -> str:
     if node.fill in (None, ast.Fill.NULL):
         return ""
+    if node.fill_age_ns:
+        return f"fill({node.fill}, {format_duration(node.fill_age_ns)})"
     if node.fill is not ast.Fill.NUMBER:
         return f"fill({node.fill})"
     value = node.fill_value

@@ -127,9 +127,14 @@ _targets = st.one_of(
         lambda p, d: ast.Measurement("", p, d, is_target_name=True), _given_names, _maybe_names
     ),
 )
-_fills: st.SearchStrategy[tuple[ast.Fill | None, int | float]] = st.one_of(
-    st.sampled_from([(None, 0), (ast.Fill.NONE, 0), (ast.Fill.PREVIOUS, 0), (ast.Fill.LINEAR, 0)]),
-    st.tuples(st.just(ast.Fill.NUMBER), st.one_of(_int64s, _numbers)),
+_fills: st.SearchStrategy[tuple[ast.Fill | None, int | float, int]] = st.one_of(
+    st.tuples(
+        st.sampled_from([None, ast.Fill.NONE, ast.Fill.PREVIOUS, ast.Fill.LINEAR]),
+        st.just(0),
+        st.just(0),
+    ),
+    st.tuples(st.just(ast.Fill.PREVIOUS), st.just(0), st.integers(1, 2**63 - 1)),
+    st.tuples(st.just(ast.Fill.NUMBER), st.one_of(_int64s, _numbers), st.just(0)),
 )
 _orders = st.sampled_from([(False, False), (True, False), (True, True)])
 
@@ -140,7 +145,7 @@ def _select(
     sources: list[ast.Source],
     condition: ast.Expr | None,
     dimensions: list[ast.Expr],
-    filling: tuple[ast.Fill | None, int | float],
+    filling: tuple[ast.Fill | None, int | float, int],
     order: tuple[bool, bool],
     limits: tuple[int, int, int, int],
     timezone: str,
@@ -151,11 +156,12 @@ def _select(
         target,
         condition,
         tuple(dimensions),
-        *filling,
+        *filling[:2],
         order[1],
         order[0],
         *limits,
         timezone,
+        filling[2],
     )
 
 

@@ -391,6 +391,23 @@ class _Finished:
     series: Int64s | None = None
     aux: dict[str, FieldColumn] = field(default_factory=dict)
 
+    def newest(self) -> _Finished | None:
+        """Return the last value of each group as window 0; None without any."""
+        known = np.arange(len(self.groups)) if self.valid is None else np.flatnonzero(self.valid)
+        if not len(known):
+            return None
+        of_known = self.groups[known]  # group after group, and their windows in order
+        rows = known[np.append(of_known[1:] != of_known[:-1], True)]
+        return _Finished(
+            self.groups[rows],
+            np.zeros(len(rows), np.int64),
+            self.values[rows],
+            None,
+            None if self.times is None else self.times[rows],
+            None if self.series is None else self.series[rows],
+            {name: column.take(rows) for name, column in self.aux.items()},
+        )
+
 
 def _concatenate(columns: list[tuple[FieldColumn | None, int]]) -> FieldColumn:
     """Join columns of given lengths; None is one without values."""
@@ -405,6 +422,8 @@ def _concatenate(columns: list[tuple[FieldColumn | None, int]]) -> FieldColumn:
 def _table(columns: list[_Column], groups: _Groups, request: AggregateRequest) -> AggregateTable:
     """Spread the values over all groups and windows."""
     finished = [column.finish() for column in columns]
+    if request.newest:
+        finished = [None if done is None else done.newest() for done in finished]
     present = [done for done in finished if done is not None]
     if not present:
         windows = np.zeros(0 if request.windows else 1, np.int64)

@@ -220,6 +220,7 @@ class AggregateRequest:
         windows: The time grid; None is one window over everything.
         aux: With exactly one selector call: fields to bring from the chosen point.
         max_cells: Refuse answers of more groups x windows than this.
+        newest: For each call and group, only its last window that has a value, as the one window 0.
     """
 
     scan: ScanRequest
@@ -228,6 +229,7 @@ class AggregateRequest:
     windows: Windows | None = None
     aux: tuple[str, ...] = ()
     max_cells: int = 50_000_000
+    newest: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -261,7 +263,7 @@ class AggregateTable:
             is missing), sorted. Only groups with at least one row are here (a row whose asked
             fields are all absent does not count).
         windows: int64[w], consecutive window numbers (`Windows.start` gives their times); [0]
-            without windows.
+            without windows or of the newest ones, [] without rows.
         columns: One per call, in the order of the request.
         aux: The columns of `aux`, [g, w] each; a field that does not exist is missing here.
         first: int64[g], the window number of the first row of each group.

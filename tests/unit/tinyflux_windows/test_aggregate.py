@@ -152,3 +152,27 @@ def test_many_frames_merge_as_few_do() -> None:
     found = [column.values[0, 0] for column in table.columns]
     assert found[:4] == [600, every.sum(), 0, 104]
     assert found[4] == pytest.approx(np.std(every, ddof=1))
+
+
+def test_newest_is_the_last_window_of_each_call_and_group_that_has_a_value() -> None:
+    data = [frame(v=floats(1, 2, 3, 4, 5, 6, valid=(1, 1, 0, 1, 0, 0)), w=floats(*range(6)))]
+    calls = Call("last", "v"), Call("percentile", "w", (30,)), Call("sum", "w")
+    table = aggregate_frames(
+        data, request(*calls, group_by=("host",), windows=Windows(20), newest=True)
+    )
+    last, percentile, total = table.columns
+    assert (table.groups, table.windows.tolist()) == ([("a",), ("b",)], [0])
+    assert last.times is not None
+    assert (last.values.tolist(), last.times.tolist()) == ([[4], [2]], [[0], [10]])
+    assert total.values.tolist() == [[5], [2]]
+    # One value has no 30th percentile: the window before has it.
+    assert percentile.valid.all()
+    assert percentile.values.tolist() == [[3], [0]]
+
+
+def test_newest_of_nothing_is_no_group() -> None:
+    data = [frame(v=floats(1, 2, 3, 4, 5, 6))]
+    table = aggregate_frames(
+        data, request(Call("percentile", "v", (10,)), windows=Windows(10), newest=True)
+    )
+    assert (table.groups, table.columns[0].values.shape) == ([], (0, 0))

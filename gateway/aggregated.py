@@ -1,0 +1,129 @@
+"""Asking the engine for the aggregates and selectors of a SELECT."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from gateway.budget import most_rows
+from gateway.functions.types import CASTS, cast_type
+from gateway.sources import CastReader
+from grammar import ast
+from tinyflux.batch import MIN_TIME_NS, FieldType
+from tinyflux.columnar.base import AggregateRequest, AggregateTable, Call, CallColumn, Reader
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from gateway.config import Settings
+    from gateway.plan import Plan
+    from gateway.session import Session
+    from gateway.sources import Table
+    from tinyflux.columnar.base import ScanRequest
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Aggregated:
+    """An answer of the engine.
+
+    Attributes:
+        calls: The calls it is for.
+        columns: The column of each; calls of unknown names have none.
+        table: The answer itself.
+        earlier: The newest value of each call before the range, as one window; None unless
+            `fill(previous, 1h)` asks for it.
+    """
+
+    calls: tuple[ast.Call, ...]
+    columns: Mapping[ast.Call, CallColumn]
+    table: AggregateTable
+    earlier: Aggregated | None = None
+
+    def groups(self) -> set[tuple[str, ...]]:
+        """Return the groups that have a value in the range or before it."""
+        return {*self.table.groups, *(self.earlier.table.groups if self.earlier else ())}
+
+
+def aggregate(
+    made: Plan,
+    table: Table,
+    scan: ScanRequest,
+    calls: tuple[ast.Call, ...],
+    aux: tuple[str, ...],
+    session: Session,
+) -> Aggregated | None:
+    """Return these calls over the rows of a scan; None when none of them reads a field.
+
+    Args:
+        made: The plan.
+        table: What is read.
+        scan: Its rows.
+        calls: The calls.
+        aux: The fields to bring from the point that a lone selector chose.
+        session: Whose limits hold.
+    """
+    fields = {call: _field_of(call, table) for call in calls}
+    known = [call for call in calls if fields[call]]
+    if not known:
+        return None
+    request = AggregateRequest(
+        scan=scan,
+        calls=tuple(Call(call.name, fields[call], _numbers(call)) for call in known),
+        group_by=made.dimensions,
+        windows=made.shape.windows,
+        aux=aux,
+        max_cells=_most_cells(made, session.settings),
+    )
+    reader = _with_casts(table, known)
+    answer = reader.aggregate(request)
+    earlier = None
+    if age_ns := made.shape.fill_age_ns:
+        start_ns = max(scan.start_ns - age_ns, MIN_TIME_NS)
+        before = replace(scan, start_ns=start_ns, end_ns=scan.start_ns - 1)
+        newest = reader.aggregate(replace(request, scan=before, newest=True))
+        earlier = Aggregated(calls, dict(zip(known, newest.columns, strict=True)), newest)
+    return Aggregated(calls, dict(zip(known, answer.columns, strict=True)), answer, earlier)
+
+
+def n_columns(made: Plan) -> int:
+    """Return how many columns of the grid stand in memory at once, for the estimate."""
+    is_searching = made.shape.select.fill in {ast.Fill.LINEAR, ast.Fill.PREVIOUS}
+    return (len(made.leaves) + len(made.transformed)) * (4 if is_searching else 1)
+
+
+def _most_cells(made: Plan, settings: Settings) -> int:
+    """Return how many groups x windows the engine may answer with."""
+    most = most_rows(n_columns(made), settings.max_query_bytes)
+    return min(settings.max_select_buckets or most, most)
+
+
+def _field_of(call: ast.Call, table: Table) -> str:
+    """Return the field that a call reads, a cast one under its own name; "" when there is none."""
+    ref = call.args[0]
+    if not isinstance(ref, ast.VarRef) or not table.schema.is_field(ref):
+        return ""
+    stored = table.schema.fields[ref.name]
+    kind = cast_type(ref, stored)
+    if kind is FieldType.NONE:
+        return ""
+    return ref.name if kind is stored else f"{ref.name}::{ref.cast}"
+
+
+def _with_casts(table: Table, calls: Sequence[ast.Call]) -> Reader:
+    """Return the reader of a table with the fields that `_field_of` names."""
+    casts = {}
+    for call in calls:
+        ref, name = call.args[0], _field_of(call, table)
+        if isinstance(ref, ast.VarRef) and name != ref.name:
+            casts[name] = ref.name, CASTS[ref.cast]
+    return CastReader(table.reader, casts) if casts else table.reader
+
+
+def _numbers(call: ast.Call) -> tuple[float, ...]:
+    numbers: list[float] = []
+    for arg in call.args[1:]:
+        if isinstance(arg, ast.DurationLiteral):
+            numbers.append(arg.ns)
+        elif isinstance(arg, ast.IntegerLiteral | ast.NumberLiteral):
+            numbers.append(arg.value)
+    return tuple(numbers)
