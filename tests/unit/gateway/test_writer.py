@@ -186,7 +186,7 @@ class Held:
         append = ParquetStorage.append_batch
 
         def held(
-            storage: ParquetStorage, batch: PointBatch, on_durable: Durable, **options: bool
+            storage: ParquetStorage, batch: PointBatch, on_durable: Durable | None, **options: bool
         ) -> WriteResult:
             self.sizes.append(len(batch))
             self.began.set()
@@ -298,8 +298,11 @@ def test_bodies_that_did_not_get_durable_together_all_hear_why(
     append = ParquetStorage.append_batch
 
     def failing(
-        storage: ParquetStorage, batch: PointBatch, on_durable: Durable, **options: bool
+        storage: ParquetStorage, batch: PointBatch, on_durable: Durable | None, **options: bool
     ) -> WriteResult:
+        if on_durable is None:
+            append(storage, batch, None, **options)
+            raise fails
         append(storage, batch, lambda _: on_durable(fails), **options)
         return WriteResult(len(batch))
 
