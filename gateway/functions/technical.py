@@ -8,6 +8,7 @@ Source: measured, `tests/conformance/technical.case`.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -87,10 +88,17 @@ def _tema(values: Sequence[float], period: int, warmup: str) -> list[float]:
     return [3 * a - 3 * b + c for a, b, c in zip(one, two, three, strict=True)]
 
 
+def _ratio(a: float, b: float) -> float:
+    """Return a / b; of a division by 0 NaN or, of what is not 0, infinity."""
+    if b:
+        return a / b
+    return math.inf if a else math.nan
+
+
 def _trix(values: Sequence[float], period: int, warmup: str) -> list[float]:
     """Return the change of the triple average in percent."""
     triple = _chained(values, period, 3, is_simple=warmup == "simple")[2]
-    changes = [(b / a - 1) * 100 if a else 0.0 for a, b in itertools.pairwise(triple)]
+    changes = [(_ratio(b, a) - 1) * 100 for a, b in itertools.pairwise(triple)]
     return [0.0, *changes]
 
 
@@ -108,7 +116,7 @@ def _moves(values: Sequence[float], period: int, warmup: str) -> list[tuple[floa
 
 def _rsi(values: Sequence[float], period: int, warmup: str) -> list[float]:
     moves = _moves(values, period, warmup)
-    return [100 - 100 / (1 + up / down) if down else 100.0 for up, down in moves]
+    return [100 - 100 / (1 + _ratio(up, down)) for up, down in moves]
 
 
 def _trailing_sums(steps: Float64s, period: int) -> Float64s:
@@ -132,13 +140,15 @@ def _trailing_sums(steps: Float64s, period: int) -> Float64s:
 
 
 def _cmo(values: Sequence[float], period: int, warmup: str) -> list[float]:
+    empty = math.nan
     if warmup == "none":
+        empty = 0.0
         steps = np.diff(np.array(values), prepend=values[:1])
         ups = _trailing_sums(np.where(steps > 0, steps, 0.0), period)
         rows = list(zip(ups.tolist(), (ups - _trailing_sums(steps, period)).tolist(), strict=True))
     else:
         rows = _moves(values, period, warmup)
-    return [100 * (up - down) / (up + down) if up + down else 0.0 for up, down in rows]
+    return [100 * (up - down) / (up + down) if up + down else empty for up, down in rows]
 
 
 def _efficiency(values: Sequence[float], period: int, _warmup: str) -> list[float]:
@@ -176,14 +186,18 @@ class Indicator:
     def __call__(
         self, groups: Int64s, _times: Int64s, values: Values, args: Sequence[Argument]
     ) -> tuple[Int64s, Values]:
-        """Return the rows after the hold of each group, and their results (float64)."""
+        """Return the rows after the hold of each group, and their results (float64).
+
+        NaN is a result and prints as null; a row that would be infinite is left out.
+        """
         period, hold, warmup = self._arguments(args)
         rows, results = [np.zeros(0, np.int64)], [np.zeros(0)]
         starts = np.flatnonzero(np.diff(groups, prepend=groups[:1] - 1))
         for first, part in zip(starts, np.split(values, starts[1:]), strict=True):
-            answer = self.compute(part.astype(np.float64).tolist(), period, warmup)[hold:]
-            rows.append(np.arange(first + hold, first + hold + len(answer)))
-            results.append(np.array(answer))
+            answer = np.array(self.compute(part.astype(np.float64).tolist(), period, warmup)[hold:])
+            shown = np.flatnonzero(~np.isinf(answer))
+            rows.append(first + hold + shown)
+            results.append(answer[shown])
         return np.concatenate(rows), np.concatenate(results)
 
     def _arguments(self, args: Sequence[Argument]) -> tuple[int, int, str]:
