@@ -131,12 +131,11 @@ def _read(
 
 
 def _has_enough(points: Points, frames: Sequence[Frame], n_rows: int) -> bool:
-    """Return whether each group has so many rows that show, or else all rows of its series."""
+    """Return whether each series gave so many rows that show, or else all rows it has."""
     emits = np.logical_or.reduce([column.emits for column in points.leaves.values()])
-    is_short = np.bincount(points.rows[emits], minlength=len(points.groups)) < n_rows
     lengths = np.concatenate([np.diff(frame.offsets) for frame in frames])
-    of_series = points.rows[np.cumsum(lengths) - lengths]
-    return not bool((is_short[of_series] & (lengths >= n_rows)).any())
+    shown = np.add.reduceat(emits.astype(np.int64), np.cumsum(lengths) - lengths)
+    return not bool(((shown < n_rows) & (lengths >= n_rows)).any())
 
 
 def group_series(series: SeriesSet, keys: Sequence[str]) -> list[tuple[str, ...]]:

@@ -228,8 +228,11 @@ class Statements:
         # With fill(none) InfluxDB counts the rows of each column for itself.
         several = fill == "fill(none)" and any(mark in columns for mark in ",*/+-")
         limit = "" if several else self._maybe(limit, 0.25)
-        # SLIMIT counts what the tags find, whether it has rows or not.
-        whole = not where and dims == "GROUP BY h"
+        # SLIMIT counts what the tags find, whether it has rows or not, as one point has no change.
+        is_change = any(
+            word in columns for word in ("derivative", "difference", "moving", "elapsed")
+        )
+        whole = not where and dims == "GROUP BY h" and not is_change
         slimit = self._maybe(f"SLIMIT {self.rng.randint(1, 3)}", 0.3) if whole else ""
         parts = ("SELECT", columns, "FROM m", where, dims, fill, order, limit, slimit)
         return " ".join(part for part in parts if part)
