@@ -65,7 +65,7 @@ class WideStatements(Statements):
             self._regex,
             self._other_aggregates,
             self._deep,
-            *(() if self.has_deletes else (self._show,)),
+            self._regex if self.has_deletes else self._show,
         )
         return self.rng.choice(kinds)()
 
