@@ -277,6 +277,27 @@ class AggregateTable:
 
 
 @dataclass(frozen=True, slots=True)
+class Gap:
+    """Rows that cannot be read any more, because a segment is damaged.
+
+    Attributes:
+        number: The number of the segment.
+        measurement: Its measurement.
+        first_ns: No missing row is before this time.
+        last_ns: No missing row is after this time.
+        rows: At most how many rows are missing, or miss a field.
+        reason: What was found.
+    """
+
+    number: int
+    measurement: str
+    first_ns: int
+    last_ns: int
+    rows: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Rejection:
     """Points of a batch that were not stored: how many, and why (in InfluxDB's words).
 
@@ -368,6 +389,13 @@ class Reader(ABC):
     @abstractmethod
     def series_count(self) -> int:
         """Return the number of series."""
+
+    def gaps(self, measurement: str, start_ns: int, end_ns: int) -> Sequence[Gap]:  # noqa: ARG002
+        """Return what is known by now to be missing from the rows of a closed time interval.
+
+        Damage is found by reading: ask after a scan.
+        """
+        return ()
 
 
 class ColumnarStorage(Storage, Reader):

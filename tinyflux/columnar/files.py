@@ -24,6 +24,8 @@ MANIFEST_NAME: Final = "manifest"
 SERIES_DIRECTORY: Final = "series"
 SEGMENT_DIRECTORY: Final = "segments"
 _LOG_SUFFIX: Final = ".wal"
+_SEGMENT_SUFFIX: Final = ".parquet"
+_GAP_SUFFIX: Final = ".json"
 _MOST_BUFFERS: Final = 1024  # IOV_MAX of Linux and macOS
 
 
@@ -34,8 +36,7 @@ def log_name(number: int) -> str:
 
 def log_number(name: str) -> int | None:
     """Return the number of a log file, None for any other name."""
-    stem = name.removesuffix(_LOG_SUFFIX)
-    return int(stem) if stem != name and stem.isascii() and stem.isdigit() else None
+    return _number(name, _LOG_SUFFIX)
 
 
 def series_name(number: int) -> str:
@@ -45,7 +46,27 @@ def series_name(number: int) -> str:
 
 def segment_name(number: int) -> str:
     """Return the name of a segment."""
-    return f"{number:06d}.parquet"
+    return f"{number:06d}{_SEGMENT_SUFFIX}"
+
+
+def gap_name(number: int) -> str:
+    """Return the name of the file that says what a damaged segment took along."""
+    return f"{number:06d}{_GAP_SUFFIX}"
+
+
+def gap_number(name: str) -> int | None:
+    """Return the number of the segment that such a file is about, None for any other name."""
+    return _number(name, _GAP_SUFFIX)
+
+
+def segment_number(name: str) -> int | None:
+    """Return the number of a segment, None for any other name."""
+    return _number(name, _SEGMENT_SUFFIX)
+
+
+def _number(name: str, suffix: str) -> int | None:
+    stem = name.removesuffix(suffix)
+    return int(stem) if stem != name and stem.isascii() and stem.isdigit() else None
 
 
 def shard_name(shard_ns: int) -> str:

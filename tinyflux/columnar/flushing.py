@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Final
 from tinyflux.columnar.flusher import Flusher
 from tinyflux.columnar.memory import trim
 from tinyflux.columnar.segment import release_memory
-from tinyflux.errors import StorageReadOnly
+from tinyflux.errors import CorruptionError, StorageReadOnly
 
 if TYPE_CHECKING:
     import threading
 
     from tinyflux.columnar.memory import Memory
-    from tinyflux.columnar.segments import Segments
+    from tinyflux.columnar.segments import Change, Segments
     from tinyflux.columnar.state import State
     from tinyflux.columnar.wal import Log
 
@@ -70,6 +70,7 @@ class Flushing:
         self._flush_bytes = flush_bytes
         self._flush_after_s = flush_after_s
         self._flusher = Flusher(name, self._flush_and_compact)
+        segments.on_damage = self._flusher.wake
 
     @property
     def n_failed(self) -> int:
@@ -86,7 +87,12 @@ class Flushing:
             StorageReadOnly: The log failed.
         """
         with self._segments.step:
-            self._flush()
+            self._mend()
+            try:
+                self._flush()
+            except CorruptionError:
+                self._mend()  # of segments; series files are written anew
+                self._flush()
 
     def _flush(self, *, anyway: bool = False) -> None:
         """Do a flush; the caller holds the step. anyway: also when nothing is in memory."""
@@ -114,13 +120,28 @@ class Flushing:
         with self._segments.step:
             self._state.check_open()
             self._segments.sweep()
-            change = self._segments.compact(self._state.index.view())
+            try:
+                change = self._segments.compact(self._state.index.view())
+            except CorruptionError:
+                if not self._mend():
+                    raise
+                return True
             if change is None:
                 return False
-            with self._lock:
-                self._segments.finish(change)
-                self._state.show_segments()
+            self._finish(change)
         return True
+
+    def _mend(self) -> bool:
+        """Set damaged segments aside, and write what is left of them anew; return if there were."""
+        change = self._segments.mend(self._state.index.view())
+        if change is not None:
+            self._finish(change)
+        return change is not None
+
+    def _finish(self, change: Change) -> None:
+        with self._lock:
+            self._segments.finish(change)
+            self._state.show_segments()
 
     def expire(self, border_ns: int) -> int:
         """Remove the shards before a border between shards, durably. Returns how many it were."""
@@ -131,6 +152,7 @@ class Flushing:
                 table.has_rows_before(border_ns) for table in self._state.layers.memtables
             )
         with self._segments.step:
+            self._mend()
             if must_flush:
                 self._flush()
             with self._lock:

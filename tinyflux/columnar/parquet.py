@@ -446,11 +446,12 @@ class ParquetStorage(LiveReader, ItemStorage):
         """Return counters.
 
         series, points_in_memory, bytes_in_memory; segments, segment_bytes, segment_points;
-        flushes_failed, log_failures; log_bytes and log_syncs since the start;
-        log_frames_recovered and log_damaged at the start.
+        segments_damaged and points_missing, as the quarantine knows; flushes_failed, log_failures;
+        log_bytes and log_syncs since the start; log_frames_recovered and log_damaged at the start.
         """
         memtable, log, segments = self._state.layers.memtable, self._log, self._state.segments
         infos = () if segments is None else segments.manifest.segments
+        gaps = () if segments is None else segments.quarantine.gaps
         frames, damaged = self._recovered
         return {
             "series": len(self._state.index),
@@ -459,6 +460,8 @@ class ParquetStorage(LiveReader, ItemStorage):
             "segments": len(infos),
             "segment_bytes": sum(info.size_bytes for info in infos),
             "segment_points": sum(info.rows for info in infos),
+            "segments_damaged": len(gaps),
+            "points_missing": sum(gap.rows for gap in gaps),
             "flushes_failed": 0 if self._flushing is None else self._flushing.n_failed,
             "log_failures": 0 if log is None else log.n_failures,
             "log_bytes": 0 if log is None else log.n_bytes,

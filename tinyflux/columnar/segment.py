@@ -8,14 +8,18 @@ series id. So a read touches the footer, the time column and the asked fields of
 needs, never a tag.
 
 Damage is found by the checksum of the footer, which the manifest holds, and by Parquet's checksums
-of the pages; both end in CorruptionError, never in missing rows.
+of the pages; both end in CorruptionError. A segment that has somebody to tell of damage tells it,
+once, and answers from then on as if it had no rows; nothing else makes rows miss.
 """
 
 from __future__ import annotations
 
+import errno
+import re
 import sys
 import threading
 import zlib
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
@@ -26,11 +30,11 @@ import orjson
 from tinyflux.batch import FieldType
 from tinyflux.columnar import arrow
 from tinyflux.columnar.rowgroups import RowGroups, cut, join, pack_runs, unpack_runs
-from tinyflux.columnar.scan import Run, empty_run, ends, search
-from tinyflux.errors import CorruptionError
+from tinyflux.columnar.scan import Run, empty_run, ends, merge_runs, search
+from tinyflux.errors import CorruptionError, StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from tinyflux.batch import Int64s
     from tinyflux.columnar.base import FieldColumn, SeriesSet, TagColumn
@@ -46,6 +50,7 @@ _MAGIC: Final = b"PAR1"
 _TAIL: Final = 8  # the length of the footer, and the magic
 _THREADED_ROWS: Final = 250_000  # from here on decoding columns side by side pays
 _SAMPLE_ROWS: Final = 16_384  # on which encodings are tried
+_MOST_INFLATED: Final = 10_000  # times that zstd and dictionaries make a column smaller
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,9 +281,22 @@ class Segment:
         info: What the manifest knows of it.
         cache: Where decoded chunks are kept.
         files: The file system.
+        on_damage: Told when damage is found, by the thread that finds it; with None, reads raise.
+
+    Attributes:
+        damage: What was found; None for nothing so far.
     """
 
-    def __init__(self, path: Path, info: SegmentInfo, cache: ChunkCache, files: FileSystem) -> None:
+    def __init__(
+        self,
+        path: Path,
+        info: SegmentInfo,
+        cache: ChunkCache,
+        files: FileSystem,
+        on_damage: Callable[[Segment], None] | None = None,
+    ) -> None:
+        self.damage: CorruptionError | None = None
+        self._on_damage = on_damage
         self.path = path
         self.info = info
         self._cache = cache
@@ -304,15 +322,42 @@ class Segment:
         """Take what was decoded out of the cache: the segment was replaced."""
         self._cache.forget(self._key)
 
+    @contextmanager
+    def _finding_damage(self) -> Iterator[None]:
+        """Note and tell of damage that is found; it is raised on."""
+        try:
+            yield
+        except CorruptionError as exc:
+            with self._lock:
+                is_new, self.damage = self.damage is None, exc
+            if is_new and self._on_damage is not None:
+                self.forget_chunks()
+                self._on_damage(self)
+            raise
+
     def series_ids(self) -> Int64s:
-        """Return int64[k], the ids of the series that have rows here, ascending."""
-        return self._open().ids
+        """Return int64[k], the ids of the series that have rows here, ascending.
+
+        Raises:
+            CorruptionError: The file is not what was written.
+        """
+        with self._finding_damage():
+            return self._open().ids
 
     def rows(self, ids: Int64s, start_ns: int, end_ns: int) -> Int64s:
-        """Return int64[k], at most how many rows each series has in the closed interval."""
+        """Return int64[k], at most how many rows each series has in the closed interval.
+
+        A damaged segment may have rows of all series: none must be forgotten because of it.
+        """
         counts = np.zeros(len(ids), np.int64)
         if end_ns >= self.info.first_ns and start_ns <= self.info.last_ns:
-            layout = self._open()
+            try:
+                with self._finding_damage():
+                    layout = self._open()
+            except CorruptionError:
+                if self._on_damage is None:
+                    raise
+                return counts + 1
             at, rows = self._find(layout, ids, start_ns, end_ns)
             counts[rows] = layout.offsets[at + 1] - layout.offsets[at]
         return counts
@@ -330,10 +375,27 @@ class Segment:
         With a limit, as in ScanRequest, only so many of the first or last rows of each series.
 
         Raises:
-            CorruptionError: The file is not what was written.
+            CorruptionError: The file is not what was written, and there is nobody to tell.
         """
-        if end_ns < self.info.first_ns or start_ns > self.info.last_ns:
+        is_outside = end_ns < self.info.first_ns or start_ns > self.info.last_ns
+        if is_outside or (self.damage is not None and self._on_damage is not None):
             return empty_run()
+        try:
+            with self._finding_damage():
+                return self._read(ids, start_ns, end_ns, fields, limit)
+        except CorruptionError:
+            if self._on_damage is None:
+                raise
+            return empty_run()
+
+    def _read(
+        self,
+        ids: Int64s,
+        start_ns: int,
+        end_ns: int,
+        fields: Sequence[str] | None,
+        limit: int,
+    ) -> Run:
         layout = self._open()
         at, _ = self._find(layout, ids, start_ns, end_ns)
         if not len(at):
@@ -358,13 +420,61 @@ class Segment:
         return cut(layout.ids[at], low, high, chunks, _TIME_CHUNK)
 
     def read_all(self) -> Run:
-        """Return all rows. They do not go through the cache."""
-        layout = self._open()
-        groups = np.arange(len(layout.groups))
-        chunks = self._decode(layout, groups, [_TIME_CHUNK, *layout.fields])
+        """Return all rows. They do not go through the cache.
+
+        Raises:
+            CorruptionError: The file is not what was written.
+        """
+        with self._finding_damage():
+            layout = self._open()
+            groups = np.arange(len(layout.groups))
+            chunks = self._decode(layout, groups, [_TIME_CHUNK, *layout.fields])
         joined = {name: join(parts) for name, parts in chunks.items()}
         times: Int64s = joined.pop(_TIME_CHUNK).values  # type: ignore[assignment]
         return Run(layout.ids, layout.offsets, times, joined)
+
+    def salvage(self) -> tuple[Run, list[int]]:
+        """Return the rows that can still be read, and the row groups that lack rows or fields.
+
+        Raises:
+            CorruptionError: Not even the footer can be read.
+        """
+        layout = self._open()
+        runs, lossy = [], []
+        for group in range(len(layout.groups)):
+            chunks, is_whole = self._salvage_group(layout, group)
+            if not is_whole:
+                lossy.append(group)
+            if len(chunks) > 1:  # time, and what belongs to it
+                start = group * layout.groups.size
+                low, high = np.clip(
+                    (layout.offsets[:-1], layout.offsets[1:]),
+                    start,
+                    start + len(chunks[_TIME_CHUNK][0].values),
+                )
+                runs.append(cut(layout.ids, low - start, high - start, chunks, _TIME_CHUNK))
+        return merge_runs(runs, overwrite=False), lossy
+
+    def _salvage_group(
+        self, layout: _Layout, group: int
+    ) -> tuple[dict[str, list[FieldColumn]], bool]:
+        """Return the columns of a row group that can be read, and whether that is all of them."""
+        chunks: dict[str, list[FieldColumn]] = {}
+        is_whole = True
+        for name in (_TIME_CHUNK, *layout.fields):
+            try:
+                chunks |= self._decode(layout, np.array([group]), [name])
+            except CorruptionError:
+                is_whole = False
+                if name == _TIME_CHUNK:
+                    break
+        return chunks, is_whole
+
+    def bounds(self, groups: Sequence[int]) -> tuple[int, int, int]:
+        """Return the smallest and the greatest time of row groups, and how many rows they have."""
+        layout = self._open()
+        rows = sum(layout.metadata.row_group(group).num_rows for group in groups)
+        return int(layout.groups.firsts[groups].min()), int(layout.groups.lasts[groups].max()), rows
 
     @staticmethod
     def _find(layout: _Layout, ids: Int64s, start_ns: int, end_ns: int) -> tuple[Int64s, Int64s]:
@@ -397,10 +507,8 @@ class Segment:
             with source.open("rb") if isinstance(source, Path) else source as file:
                 _check(file, self.info)
                 metadata = pq.read_metadata(file)
-        except FileNotFoundError as exc:
-            raise CorruptionError(self.path, None, "the file is missing") from exc
-        except ValueError as exc:  # pyarrow's errors are ValueErrors too
-            raise CorruptionError(self.path, None, str(exc)) from exc
+        except (ValueError, OSError) as exc:  # pyarrow's errors are ValueErrors too
+            raise self._error(exc) from exc
         document = orjson.loads(metadata.metadata[METADATA_KEY])
         ids, offsets, firsts, lasts = unpack_runs(document["runs"])
         bounds = _group_bounds(metadata)
@@ -469,11 +577,24 @@ class Segment:
                         raise CorruptionError(self.path, None, "rows are missing")
                     for name in names:
                         chunks[name].append(self._chunk(table, layout, name))
-        except (pa.ArrowException, OSError) as exc:
-            if isinstance(exc, CorruptionError):
-                raise
-            raise CorruptionError(self.path, None, str(exc)) from exc
+        except (pa.ArrowException, ValueError, OSError) as exc:
+            raise self._error(exc, layout) from exc
         return chunks
+
+    def _error(self, exc: Exception, layout: _Layout | None = None) -> Exception:
+        """Return what an error of reading means: damage, or a machine that lacks something now."""
+        if isinstance(exc, CorruptionError):
+            return exc
+        if isinstance(exc, FileNotFoundError):
+            return CorruptionError(self.path, None, "the file is missing")
+        if isinstance(exc, MemoryError) and layout is not None:
+            # A damaged page header may ask for any size: then it is the page, not the machine.
+            asked = re.search(r"size (\d+)", str(exc))
+            if asked is None or int(asked[1]) <= 2 * self.info.size_bytes * _MOST_INFLATED:
+                return exc
+        elif isinstance(exc, OSError) and exc.errno not in {None, errno.EIO}:
+            return StorageError(exc.errno, f"{exc.strerror}: {self.path}")
+        return CorruptionError(self.path, None, str(exc))
 
     @staticmethod
     def _chunk(table: Any, layout: _Layout, name: str) -> FieldColumn:

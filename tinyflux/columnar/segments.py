@@ -14,6 +14,7 @@ the log that says so is dropped.
 
 from __future__ import annotations
 
+import logging
 import threading
 import weakref
 import zlib
@@ -23,11 +24,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from tinyflux.columnar.base import Gap
 from tinyflux.columnar.compaction import MAX_ROWS, choose
 from tinyflux.columnar.files import (
+    MANIFEST_NAME,
+    QUARANTINE_DIRECTORY,
     SEGMENT_DIRECTORY,
     SERIES_DIRECTORY,
     segment_name,
+    segment_number,
     series_name,
     shard_name,
 )
@@ -39,12 +44,15 @@ from tinyflux.columnar.manifest import (
     read_manifest,
     write_manifest,
 )
-from tinyflux.columnar.scan import merge_runs
+from tinyflux.columnar.quarantine import Quarantine
+from tinyflux.columnar.scan import empty_run, merge_runs
 from tinyflux.columnar.segment import ROW_GROUP_ROWS, Segment, SegmentInfo, encode_segment
+from tinyflux.columnar.series import SeriesIndex
 from tinyflux.columnar.shard import SegmentLayer, layer_of, split_by_shard
+from tinyflux.errors import CorruptionError, StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from tinyflux.batch import FieldType, Int64s
@@ -54,7 +62,9 @@ if TYPE_CHECKING:
     from tinyflux.columnar.files import FileSystem
     from tinyflux.columnar.memtable import MemtableView
     from tinyflux.columnar.scan import Run
-    from tinyflux.columnar.series import IndexView, SeriesIndex
+    from tinyflux.columnar.series import IndexView
+
+logger = logging.getLogger(__name__)
 
 _MERGE_COPIES = 3  # of all columns that a merge has in memory: sources, result, Parquet
 _MIN_MERGE_ROWS = 100_000  # merged at once, however small the cache is
@@ -94,6 +104,7 @@ class Change(NamedTuple):
         removed: The segments that are no longer named.
         done: Deletions that the new segments no longer need.
         flushed: What was written, of a flush.
+        mended: Those of the removed segments that go into the quarantine.
     """
 
     manifest: Manifest
@@ -101,6 +112,7 @@ class Change(NamedTuple):
     removed: frozenset[int]
     done: frozenset[Deletion]
     flushed: Frozen | None
+    mended: frozenset[int] = frozenset()
 
 
 class Segments:
@@ -118,6 +130,8 @@ class Segments:
         step: Held around a step.
         layer: What readers see.
         manifest: What is on disk.
+        quarantine: What damaged segments took along.
+        on_damage: Called when a damaged segment was found; it should have `mend` called soon.
     """
 
     def __init__(
@@ -133,6 +147,9 @@ class Segments:
         self.step = threading.Lock()
         self.layer = SegmentLayer()
         self.manifest = read_manifest(files, directory) or Manifest(shard_duration_ns)
+        self.quarantine = Quarantine(directory / QUARANTINE_DIRECTORY, files)
+        self.on_damage: Callable[[], None] = lambda: None
+        self._index = SeriesIndex()
         self._directory = directory
         self._files = files
         self._cache = cache
@@ -141,6 +158,7 @@ class Segments:
         self._next_file = self.manifest.next_file
         self._flushing = False
         self._renames = 0  # that no manifest knows of yet
+        self._lacks_series = False  # a series file was found damaged: the index has what it said
         self._hidden: list[Segment] = []
         self._retired: list[tuple[weakref.ref[Segment], Path]] = []
         self._dead: list[Path] = []
@@ -156,10 +174,10 @@ class Segments:
         Raises:
             CorruptionError: A series file is missing or damaged.
         """
+        self._index = index
         entries: list[tuple[int, bytes]] = []
         for file in self.manifest.series:
-            path = self._series_path(file.number)
-            entries += decode_series(self._files.read(path), file, path)
+            entries += self._read_series(file)
         index.restore(entries, self.manifest.next_series)
         numbers: dict[str, int] = {}
         for name, fields in self.manifest.fields.items():
@@ -173,6 +191,9 @@ class Segments:
             ),
             {},
         )
+        live = {info.number for info in self.manifest.segments}
+        self.quarantine.restore()
+        self.quarantine.forget(lambda gap: gap.number in live)  # `mend` stopped before its end
         self._remove_rubbish()
 
     def _remove_rubbish(self) -> None:
@@ -184,10 +205,16 @@ class Segments:
                 self._files.unlink(directory / name)
         root = self._directory / SEGMENT_DIRECTORY
         named = {self._segment_path(info) for info in self.manifest.segments}
+        gaps = {gap.number for gap in self.quarantine.gaps}
         for shard in self._files.names(root):
             for name in self._files.names(root / shard):
-                if root / shard / name not in named:
-                    self._files.unlink(root / shard / name)
+                path = root / shard / name
+                if path in named:
+                    continue
+                if segment_number(name) in gaps:
+                    self.quarantine.take(path)
+                else:
+                    self._files.unlink(path)
 
     def sweep(self) -> None:
         """Remove the files that nobody reads any more. Called between steps."""
@@ -207,9 +234,10 @@ class Segments:
         if self._flushing or self.layer.segments.get(measurement):
             self.layer = self.layer.deleting(measurement, deletion)
 
-    def rename(self) -> None:
+    def rename(self, measurement: str, name: str) -> None:
         """Note that a measurement was renamed: the next flush writes the names anew."""
         self._renames += 1
+        self.quarantine.rename(measurement, name)
 
     def has_dropped(self, index: IndexView) -> bool:
         """Return whether there are segments of measurements that are no more."""
@@ -224,7 +252,8 @@ class Segments:
         pairs = zip(fresh, index.keys(fresh), strict=True)
         series = [(series_id, key) for series_id, key in pairs if key]
         known = sum(file.series for file in self.manifest.series)
-        keeps_files = known + len(series) == len(index) and not self._renames
+        is_same = known + len(series) == len(index)
+        keeps_files = is_same and not self._renames and not self._lacks_series
         if not keeps_files:  # some are gone, or called otherwise: write all anew
             series = index.entries()
         return Frozen(
@@ -252,6 +281,7 @@ class Segments:
                     kept.append((number, segment))
         if numbers:
             self.layer = layer_of(kept, self.layer.deletions)
+        self.quarantine.forget(lambda gap: gap.last_ns < border_ns)
         return sorted(numbers), shards
 
     # Write: without the lock
@@ -347,6 +377,45 @@ class Segments:
             added.append((number, self._segment(info)))
         return self._commit(self._manifest_with(added, numbers), added, numbers, frozenset())
 
+    def mend(self, index: IndexView) -> Change | None:
+        """Write what is left of damaged segments anew, durably; None when none is damaged.
+
+        The damaged files go into the quarantine with a note of what is lost.
+
+        Raises:
+            OSError: It could not be written; nothing was changed.
+        """
+        names = index.names()
+        damaged = [
+            (number, segment)
+            for number, segments in self.layer.segments.items()
+            for segment in segments
+            if segment.damage is not None and number in names
+        ]
+        if not damaged:
+            return None
+        if MANIFEST_NAME not in self._files.names(self._directory):
+            raise StorageError(f"the manifest is gone, as if a disk was: {self._directory}")
+        with self._undone_on_error():
+            return self._mend(index, damaged)
+
+    def _mend(self, index: IndexView, damaged: Sequence[tuple[int, Segment]]) -> Change:
+        names = index.names()
+        named = {info.number: info.measurement for info in self.manifest.segments}
+        added = []
+        for number, segment in damaged:
+            info = segment.info
+            series = replace(index.series(names[number]), measurement=named[info.number])
+            run, gap = _salvage(segment, names[number])
+            run = _living(self.layer.masked(number, segment).apply(run), series)
+            if len(run):
+                fresh = self._write(run, series, info.shard_ns, info.order)
+                added.append((number, self._segment(fresh)))
+            self.quarantine.write(gap)
+        gone = {segment.info.number for _, segment in damaged}
+        change = self._commit(self._manifest_with(added, gone), added, gone, frozenset())
+        return change._replace(mended=frozenset(gone))
+
     def _choose(
         self, layer: SegmentLayer, names: Iterable[int]
     ) -> tuple[int, Sequence[SegmentInfo]]:
@@ -422,9 +491,7 @@ class Segments:
         old = list(self.manifest.series) if frozen.keeps_files else []
         entries = list(frozen.series)
         while entries and old and old[-1].series <= _SERIES_MERGE_RATIO * len(entries):
-            file = old.pop()
-            path = self._series_path(file.number)
-            entries = decode_series(self._files.read(path), file, path) + entries
+            entries = self._read_series(old.pop()) + entries
         if not entries:
             return tuple(old)
         number = self._take_number()
@@ -432,6 +499,22 @@ class Segments:
         data = encode_series(ids, keys)
         self._put(self._series_path(number), data)
         return (*old, SeriesFile(number, len(ids), len(data), zlib.crc32(data)))
+
+    def _read_series(self, file: SeriesFile) -> list[tuple[int, bytes]]:
+        """Return ids and keys of a series file.
+
+        Raises:
+            CorruptionError: It is missing or damaged; the next flush writes all anew.
+        """
+        path = self._series_path(file.number)
+        try:
+            return decode_series(self._files.read(path), file, path)
+        except FileNotFoundError as exc:
+            self._lacks_series = True
+            raise CorruptionError(path, None, "the file is missing") from exc
+        except CorruptionError:
+            self._lacks_series = True
+            raise
 
     def _put(self, path: Path, data: bytes) -> None:
         self._files.make_directory(path.parent)
@@ -500,6 +583,7 @@ class Segments:
         if change.flushed is not None:
             self._flushing = False
             self._renames -= change.flushed.renames
+            self._lacks_series = False
             gone += self._hidden
             self._hidden = []
         dead = set(self.manifest.series) - set(change.manifest.series)
@@ -507,14 +591,37 @@ class Segments:
         self.manifest = change.manifest
         for segment in gone:
             segment.forget_chunks()
-            self._retired.append((weakref.ref(segment), segment.path))
+            if segment.info.number in change.mended:
+                self.quarantine.take(segment.path)
+            else:
+                self._retired.append((weakref.ref(segment), segment.path))
         self._dead += [*(self._series_path(file.number) for file in dead), *self._doubtful]
         self._doubtful = []
 
     # Names
 
     def _segment(self, info: SegmentInfo) -> Segment:
-        return Segment(self._segment_path(info), info, self._cache, self._files)
+        return Segment(self._segment_path(info), info, self._cache, self._files, self._found_damage)
+
+    def _found_damage(self, segment: Segment) -> None:
+        """Note a damaged segment, called by whoever reads it."""
+        info, error = segment.info, segment.damage
+        assert error is not None
+        name = next(
+            (
+                self._index.measurement(number).name
+                for number, segments in self.layer.segments.items()
+                if segment in segments
+            ),
+            info.measurement,
+        )
+        logger.error(
+            "segment is damaged: measurement=%s points=%d error=%s", name, info.rows, error
+        )
+        self.quarantine.note(
+            Gap(info.number, name, info.first_ns, info.last_ns, info.rows, error.reason)
+        )
+        self.on_damage()
 
     def _segment_path(self, info: SegmentInfo) -> Path:
         root = self._directory / SEGMENT_DIRECTORY
@@ -535,6 +642,18 @@ def _fields(index: IndexView) -> dict[str, Mapping[str, FieldType]]:
         for name, (entry, fields) in index.catalog.items()
         if entry.members_below(index.limit)
     }
+
+
+def _salvage(segment: Segment, measurement: str) -> tuple[Run, Gap]:
+    """Return what can be read of a damaged segment, and what cannot."""
+    info, error = segment.info, segment.damage
+    assert error is not None
+    try:
+        run, lossy = segment.salvage()
+        first_ns, last_ns, rows = segment.bounds(lossy) if lossy else (0, -1, 0)
+    except CorruptionError:
+        run, (first_ns, last_ns, rows) = empty_run(), (info.first_ns, info.last_ns, info.rows)
+    return run, Gap(info.number, measurement, first_ns, last_ns, rows, error.reason)
 
 
 def _living(run: Run, series: SeriesSet) -> Run:

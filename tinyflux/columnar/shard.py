@@ -59,6 +59,8 @@ class Masked:
         Exact for series that something was deleted from: so it shows when nothing is left.
         """
         counts = self._segment.rows(ids, start_ns, end_ns)
+        if self._segment.damage is not None:  # what is left is not known yet
+            return counts
         touched = np.zeros(len(ids), np.bool_)
         for deletion in self._deletions:
             touched |= np.isin(ids, deletion.ids)

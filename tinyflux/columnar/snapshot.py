@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from tinyflux.batch import FieldType
-    from tinyflux.columnar.base import AggregateRequest, AggregateTable, FieldColumn, Query
+    from tinyflux.columnar.base import AggregateRequest, AggregateTable, FieldColumn, Gap, Query
+    from tinyflux.columnar.quarantine import Quarantine
     from tinyflux.columnar.scan import Source
     from tinyflux.columnar.series import IndexView
 
@@ -44,6 +45,7 @@ class Snapshot(Reader):
         index: The series and fields.
         layers: The rows, oldest layer first.
         overwrite: Whether points of equal series and time are one.
+        quarantine: What is missing; None for nothing, ever.
         max_frame_rows: About how many rows a frame has at most.
     """
 
@@ -53,11 +55,13 @@ class Snapshot(Reader):
         layers: Sequence[Layer],
         *,
         overwrite: bool,
+        quarantine: Quarantine | None = None,
         max_frame_rows: int = MAX_FRAME_ROWS,
     ) -> None:
         self._index = index
         self._layers = layers
         self._overwrite = overwrite
+        self._quarantine = quarantine
         self._max_frame_rows = max_frame_rows
 
     def measurements(self) -> list[str]:
@@ -80,6 +84,12 @@ class Snapshot(Reader):
     def series_count(self) -> int:
         """Return the number of series."""
         return self._index.count
+
+    def gaps(self, measurement: str, start_ns: int, end_ns: int) -> Sequence[Gap]:
+        """Return what is known by now to be missing from the rows of a closed time interval."""
+        if self._quarantine is None:
+            return ()
+        return self._quarantine.overlapping(measurement, start_ns, end_ns)
 
     def sources(self, measurement: str) -> list[Source]:
         """Return the rows of a measurement, oldest first."""
@@ -189,6 +199,10 @@ class LiveReader(Reader):
     def series_count(self) -> int:
         """Return the number of series."""
         return self.snapshot().series_count()
+
+    def gaps(self, measurement: str, start_ns: int, end_ns: int) -> Sequence[Gap]:
+        """Return what is known by now to be missing from the rows of a closed time interval."""
+        return self.snapshot().gaps(measurement, start_ns, end_ns)
 
     def scan(self, request: ScanRequest) -> Iterator[Frame]:
         """Yield the matching rows of now, in frames of bounded size."""

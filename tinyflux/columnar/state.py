@@ -95,7 +95,12 @@ class State:
         # The rows first, then the index: it may know more series and fields than there are rows.
         layers = self.layers
         views = [table.view() for table in layers.memtables]
-        return Snapshot(self.index.view(), (layers.segments, *views), overwrite=self._overwrite)
+        return Snapshot(
+            self.index.view(),
+            (layers.segments, *views),
+            overwrite=self._overwrite,
+            quarantine=None if self.segments is None else self.segments.quarantine,
+        )
 
     # Changing
 
@@ -218,12 +223,14 @@ class State:
                 table.drop(number)
             self.index.discard(measurement, np.ones(len(series), np.bool_))
             self.intake.forget(number)
+            if self.segments is not None:
+                self.segments.quarantine.forget(lambda gap: gap.measurement == measurement)
 
     def _rename(self, measurement: str, name: str) -> None:
         if self.index.view().has(measurement):
             self.index.rename(measurement, name)
             if self.segments is not None:
-                self.segments.rename()
+                self.segments.rename(measurement, name)
 
     def _delete_rows(self, deletion: Deletion) -> Sequence[int]:
         """Delete rows from all layers. Returns the numbers of the measurements concerned."""
