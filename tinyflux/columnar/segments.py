@@ -16,9 +16,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import weakref
-import zlib
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -27,32 +24,23 @@ import numpy as np
 from tinyflux.columnar.base import Gap
 from tinyflux.columnar.compaction import MAX_ROWS, choose
 from tinyflux.columnar.files import (
-    MANIFEST_NAME,
     QUARANTINE_DIRECTORY,
-    SEGMENT_DIRECTORY,
-    SERIES_DIRECTORY,
-    segment_name,
-    segment_number,
-    series_name,
-    shard_name,
 )
 from tinyflux.columnar.manifest import (
     Manifest,
     SeriesFile,
-    decode_series,
-    encode_series,
     read_manifest,
-    write_manifest,
 )
 from tinyflux.columnar.quarantine import Quarantine
 from tinyflux.columnar.scan import empty_run, merge_runs
-from tinyflux.columnar.segment import ROW_GROUP_ROWS, Segment, SegmentInfo, encode_segment
+from tinyflux.columnar.segment import ROW_GROUP_ROWS, Segment, SegmentInfo
 from tinyflux.columnar.series import SeriesIndex
 from tinyflux.columnar.shard import SegmentLayer, layer_of, split_by_shard
+from tinyflux.columnar.storefiles import StoreFiles
 from tinyflux.errors import CorruptionError, StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from tinyflux.batch import FieldType, Int64s
@@ -150,21 +138,15 @@ class Segments:
         self.quarantine = Quarantine(directory / QUARANTINE_DIRECTORY, files)
         self.on_damage: Callable[[], None] = lambda: None
         self._index = SeriesIndex()
+        self._store = StoreFiles(directory, files, self.manifest.next_file, row_group_rows)
         self._directory = directory
         self._files = files
         self._cache = cache
         self._overwrite = overwrite
-        self._row_group_rows = row_group_rows
-        self._next_file = self.manifest.next_file
         self._flushing = False
         self._renames = 0  # that no manifest knows of yet
         self._lacks_series = False  # a series file was found damaged: the index has what it said
         self._hidden: list[Segment] = []
-        self._retired: list[tuple[weakref.ref[Segment], Path]] = []
-        self._dead: list[Path] = []
-        self._made: list[Path] = []  # by the step under way
-        self._is_replacing = False  # the manifest, in the step under way
-        self._doubtful: list[Path] = []  # by a step of which the manifest may or may not tell
 
     # Opening
 
@@ -194,38 +176,13 @@ class Segments:
         live = {info.number for info in self.manifest.segments}
         self.quarantine.restore()
         self.quarantine.forget(lambda gap: gap.number in live)  # `mend` stopped before its end
-        self._remove_rubbish()
-
-    def _remove_rubbish(self) -> None:
-        """Remove what interrupted steps left behind."""
-        directory = self._directory / SERIES_DIRECTORY
-        live = {series_name(file.number) for file in self.manifest.series}
-        for name in self._files.names(directory):
-            if name not in live:
-                self._files.unlink(directory / name)
-        root = self._directory / SEGMENT_DIRECTORY
-        named = {self._segment_path(info) for info in self.manifest.segments}
         gaps = {gap.number for gap in self.quarantine.gaps}
-        for shard in self._files.names(root):
-            for name in self._files.names(root / shard):
-                path = root / shard / name
-                if path in named:
-                    continue
-                if segment_number(name) in gaps:
-                    self.quarantine.take(path)
-                else:
-                    self._files.unlink(path)
+        for path in self._store.remove_rubbish(self.manifest, gaps):
+            self.quarantine.take(path)
 
     def sweep(self) -> None:
         """Remove the files that nobody reads any more. Called between steps."""
-        for entry in list(self._retired):
-            reader, path = entry
-            if reader() is None:
-                self._files.unlink(path)
-                self._retired.remove(entry)
-        while self._dead:
-            self._files.unlink(self._dead[-1])
-            self._dead.pop()
+        self._store.sweep()
 
     # Begin: the caller holds the writer's lock
 
@@ -286,32 +243,13 @@ class Segments:
 
     # Write: without the lock
 
-    @contextmanager
-    def _undone_on_error(self) -> Iterator[None]:
-        """Remove what a step wrote when it fails, so that trying again on a full disk can succeed.
-
-        Once the manifest is being replaced it may be the new one, which names these files.
-        """
-        self._made = []
-        self._is_replacing = False
-        try:
-            yield
-        except Exception:
-            if self._is_replacing:
-                self._doubtful += self._made
-            else:
-                for path in self._made:
-                    with suppress(OSError):
-                        self._files.unlink(path)
-            raise
-
     def flush(self, frozen: Frozen) -> Change:
         """Write what is frozen and what deletions left of old segments, durably.
 
         Raises:
             OSError: It could not be written; nothing was changed.
         """
-        with self._undone_on_error():
+        with self._store.undone_on_error():
             return self._flush(frozen)
 
     def _flush(self, frozen: Frozen) -> Change:
@@ -357,7 +295,7 @@ class Segments:
         Raises:
             OSError: It could not be written; nothing was changed.
         """
-        with self._undone_on_error():
+        with self._store.undone_on_error():
             return self._compact(index)
 
     def _compact(self, index: IndexView) -> Change | None:
@@ -373,7 +311,7 @@ class Segments:
         run = _living(merge_runs(runs, overwrite=self._overwrite), series)
         added = []
         if len(run):
-            info = self._write(run, series, chosen[0].shard_ns, chosen[-1].order)
+            info = self._store.write_segment(run, series, chosen[0].shard_ns, chosen[-1].order)
             added.append((number, self._segment(info)))
         return self._commit(self._manifest_with(added, numbers), added, numbers, frozenset())
 
@@ -394,9 +332,9 @@ class Segments:
         ]
         if not damaged:
             return None
-        if MANIFEST_NAME not in self._files.names(self._directory):
+        if not self._store.has_manifest:
             raise StorageError(f"the manifest is gone, as if a disk was: {self._directory}")
-        with self._undone_on_error():
+        with self._store.undone_on_error():
             return self._mend(index, damaged)
 
     def _mend(self, index: IndexView, damaged: Sequence[tuple[int, Segment]]) -> Change:
@@ -409,7 +347,7 @@ class Segments:
             run, gap = _salvage(segment, names[number])
             run = _living(self.layer.masked(number, segment).apply(run), series)
             if len(run):
-                fresh = self._write(run, series, info.shard_ns, info.order)
+                fresh = self._store.write_segment(run, series, info.shard_ns, info.order)
                 added.append((number, self._segment(fresh)))
             self.quarantine.write(gap)
         gone = {segment.info.number for _, segment in damaged}
@@ -456,7 +394,7 @@ class Segments:
         run = _living(run, series)
         if not len(run):
             return []
-        info = self._write(run, series, segment.info.shard_ns, segment.info.order)
+        info = self._store.write_segment(run, series, segment.info.shard_ns, segment.info.order)
         return [(number, self._segment(info))]
 
     def _add(self, number: int, run: Run, series: SeriesSet) -> list[tuple[int, Segment]]:
@@ -464,27 +402,9 @@ class Segments:
         run = _living(run, series)
         if len(run):
             for shard_ns, part in split_by_shard(run, self.manifest.shard_duration_ns):
-                info = self._write(part, series, shard_ns, self._next_file)
+                info = self._store.write_segment(part, series, shard_ns)
                 added.append((number, self._segment(info)))
         return added
-
-    def _write(self, run: Run, series: SeriesSet, shard_ns: int, order: int) -> SegmentInfo:
-        """Write a segment, durably but for its name, which the manifest's sync settles."""
-        number = self._take_number()
-        data, crc = encode_segment(run, series, self._row_group_rows)
-        info = SegmentInfo(
-            number,
-            series.measurement,
-            shard_ns,
-            order,
-            len(run),
-            run.first_ns,
-            run.last_ns,
-            len(data),
-            crc,
-        )
-        self._put(self._segment_path(info), data)
-        return info
 
     def _series_files(self, frozen: Frozen) -> tuple[SeriesFile, ...]:
         """Return the series files after a flush, written where new; few, by geometric merging."""
@@ -494,11 +414,7 @@ class Segments:
             entries = self._read_series(old.pop()) + entries
         if not entries:
             return tuple(old)
-        number = self._take_number()
-        ids, keys = zip(*entries, strict=True)
-        data = encode_series(ids, keys)
-        self._put(self._series_path(number), data)
-        return (*old, SeriesFile(number, len(ids), len(data), zlib.crc32(data)))
+        return (*old, self._store.write_series(entries))
 
     def _read_series(self, file: SeriesFile) -> list[tuple[int, bytes]]:
         """Return ids and keys of a series file.
@@ -506,30 +422,11 @@ class Segments:
         Raises:
             CorruptionError: It is missing or damaged; the next flush writes all anew.
         """
-        path = self._series_path(file.number)
         try:
-            return decode_series(self._files.read(path), file, path)
-        except FileNotFoundError as exc:
-            self._lacks_series = True
-            raise CorruptionError(path, None, "the file is missing") from exc
+            return self._store.read_series(file)
         except CorruptionError:
             self._lacks_series = True
             raise
-
-    def _put(self, path: Path, data: bytes) -> None:
-        self._files.make_directory(path.parent)
-        file = self._files.create(path)
-        self._made.append(path)
-        try:
-            file.append([data])
-            file.sync()
-        finally:
-            file.close()
-
-    def _take_number(self) -> int:
-        number = self._next_file
-        self._next_file += 1
-        return number
 
     def _manifest_with(
         self,
@@ -553,14 +450,7 @@ class Segments:
         flushed: Frozen | None = None,
     ) -> Change:
         """Make a step real."""
-        manifest = replace(manifest, next_file=self._next_file)
-        parents = {self._segment_path(segment.info).parent for _, segment in added}
-        if manifest.series != self.manifest.series:
-            parents.add(self._directory / SERIES_DIRECTORY)
-        for parent in sorted(parents):
-            self._files.sync_directory(parent)
-        self._is_replacing = True
-        write_manifest(self._files, self._directory, manifest)
+        manifest = self._store.commit(manifest)
         return Change(manifest, added, frozenset(removed), done, flushed)
 
     # Finish: the caller holds the writer's lock
@@ -594,14 +484,13 @@ class Segments:
             if segment.info.number in change.mended:
                 self.quarantine.take(segment.path)
             else:
-                self._retired.append((weakref.ref(segment), segment.path))
-        self._dead += [*(self._series_path(file.number) for file in dead), *self._doubtful]
-        self._doubtful = []
-
-    # Names
+                self._store.retire(segment)
+        self._store.drop_series(file.number for file in dead)
 
     def _segment(self, info: SegmentInfo) -> Segment:
-        return Segment(self._segment_path(info), info, self._cache, self._files, self._found_damage)
+        return Segment(
+            self._store.segment_path(info), info, self._cache, self._files, self._found_damage
+        )
 
     def _found_damage(self, segment: Segment) -> None:
         """Note a damaged segment, called by whoever reads it."""
@@ -622,13 +511,6 @@ class Segments:
             Gap(info.number, name, info.first_ns, info.last_ns, info.rows, error.reason)
         )
         self.on_damage()
-
-    def _segment_path(self, info: SegmentInfo) -> Path:
-        root = self._directory / SEGMENT_DIRECTORY
-        return root / shard_name(info.shard_ns) / segment_name(info.number)
-
-    def _series_path(self, number: int) -> Path:
-        return self._directory / SERIES_DIRECTORY / series_name(number)
 
 
 def _measurements(memtables: Iterable[MemtableView]) -> list[int]:

@@ -9,7 +9,8 @@ import pytest
 from tinyflux.columnar.base import SeriesSet
 from tinyflux.columnar.chunks import ChunkCache
 from tinyflux.columnar.files import OsFiles
-from tinyflux.columnar.segment import Segment, SegmentInfo, encode_segment
+from tinyflux.columnar.segment import Segment, SegmentInfo
+from tinyflux.columnar.segmentfile import encode_segment
 
 if TYPE_CHECKING:
     from pathlib import Path
