@@ -200,18 +200,28 @@ def _fill(made: Plan, points: Points) -> Points:
     mode = made.shape.select.fill
     if mode not in {ast.Fill.NUMBER, ast.Fill.PREVIOUS} or not made.shape.is_raw:
         return points
+    number = made.shape.select.fill_value
     leaves: dict[ast.Expr, Col] = {}
     for ref, column in points.leaves.items():
-        everywhere = np.ones(len(points.rows), np.bool_)
-        values, valid = fill(
-            mode,
-            made.shape.select.fill_value,
-            column.type,
-            column.values[None, :],
-            column.valid[None, :],
-            everywhere[None, :],
-            is_count=False,
-        )
         kind = column.type or FieldType.FLOAT  # of a name that nothing has, the number remains
-        leaves[ref] = Col(kind, values[0], valid[0], column.emits)
+        if mode is ast.Fill.PREVIOUS:
+            rows = _last_known(points.rows, column.valid)
+            values, valid = column.values[np.maximum(rows, 0)], rows >= 0
+        elif kind in {FieldType.STRING, FieldType.BOOLEAN}:  # they take the number as it is
+            kind, valid = FieldType.STRING, np.ones_like(column.valid)
+            values = np.where(column.valid, column.values.astype(np.object_), number)
+        else:
+            values, valid = fill(
+                mode, number, kind, column.values, column.valid, ~column.valid, is_count=False
+            )
+        leaves[ref] = Col(kind, values, valid, column.emits)
     return Points(points.groups, points.rows, points.times, leaves)
+
+
+def _last_known(groups: Int64s, valid: Bools) -> Int64s:
+    """Return int64[n]: the last valid row of the group up to and with each row; -1 without."""
+    rows = np.arange(len(groups))
+    begins = np.diff(groups, prepend=-1) != 0
+    firsts = np.maximum.accumulate(np.where(begins, rows, 0))
+    known = np.maximum.accumulate(np.where(valid, rows, -1))
+    return np.where(known >= firsts, known, -1)
