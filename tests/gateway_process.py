@@ -20,19 +20,28 @@ START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 15.0
 
 
+# As where no compiler was: the compiled module cannot be imported.
+WITHOUT_CORE = (
+    "import sys; sys.modules['gateway.lineprotocol._native'] = None; "
+    "from gateway.cli import main; main()"
+)
+
+
 @contextmanager
-def running_gateway(directory: Path, *flags: str) -> Iterator[tuple[str, int]]:
+def running_gateway(directory: Path, *flags: str, core: bool = True) -> Iterator[tuple[str, int]]:
     """Run our server on a free port and give its URL and process id; end it afterwards.
 
     Args:
         directory: Its data and its log lie here.
         flags: Further arguments of `serve`.
+        core: With the compiled reader of line protocol, if it is there.
 
     Raises:
         RuntimeError: It printed no address within 30 s; the text is the end of its log.
     """
     log = directory / "server.log"
-    command = [sys.executable, "-m", "gateway", "serve", "--data", str(directory / "data")]
+    program = ["-m", "gateway"] if core else ["-c", WITHOUT_CORE]
+    command = [sys.executable, *program, "serve", "--data", str(directory / "data")]
     with log.open("wb") as output:
         process = subprocess.Popen(
             [*command, "--port", "0", *flags], cwd=ROOT, stdout=output, stderr=subprocess.STDOUT

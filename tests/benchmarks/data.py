@@ -12,7 +12,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 START_S = 1_700_000_000 // 3600 * 3600
 INTERVAL_S = 10
@@ -140,3 +140,32 @@ def each_body(lines: Iterable[str], lines_per_body: int = LINES_PER_BODY) -> Ite
     waiting = iter(lines)
     while batch := list(islice(waiting, lines_per_body)):
         yield "\n".join(batch).encode()
+
+
+def few_floats(lines: Iterable[str]) -> Iterator[str]:
+    """Give TSBS lines with floats of 16 digits, of which there are a hundred different ones."""
+    return (_mapped(line, lambda value: value / 7 + 0.1) for line in lines)
+
+
+def many_floats(lines: Iterable[str]) -> Iterator[str]:
+    """Give TSBS lines with floats of 16 digits that never repeat: noise in the low bits."""
+    rng = random.Random(3)
+    return (_mapped(line, lambda value: value + rng.random()) for line in lines)
+
+
+def _mapped(line: str, change: Callable[[int], float]) -> str:
+    head, fields, time = line.rsplit(" ", 2)
+    values = [int(field.partition("=")[2][:-1]) for field in fields.split(",")]
+    pairs = zip(TSBS_FIELDS, values, strict=True)
+    return f"{head} {','.join([f'{name}={change(value)!r}' for name, value in pairs])} {time}"
+
+
+def lines_of(body: bytes) -> int:
+    """Return how many lines a body holds."""
+    return body.count(b"\n") + 1
+
+
+def values_of(body: bytes) -> int:
+    """Return how many field values a body holds."""
+    lines = [line.split(b" ", 1) for line in body.split(b"\n")]
+    return sum(rest.count(b"=") for _, rest in lines)

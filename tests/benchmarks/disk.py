@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import argparse
 import os
-import random
 import tempfile
 import time
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.benchmarks.data import TSBS_FIELDS, bodies, telegraf, tsbs
-from tests.benchmarks.ingest import HEADERS, Load, post
+from tests.benchmarks.data import bodies, few_floats, many_floats, telegraf, tsbs, values_of
+from tests.benchmarks.load import Load, post
 from tests.conformance.replay import Client
 from tests.gateway_process import running_gateway
 from tests.oracle import running_influxd
 from tinyflux.columnar.parquet import ParquetStorage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
 CONNECTIONS = 2
 STILL_S = 8.0
@@ -32,24 +31,6 @@ COLD = {
     "INFLUXDB_DATA_CACHE_SNAPSHOT_WRITE_COLD_DURATION": "1s",
     "INFLUXDB_DATA_COMPACT_FULL_WRITE_COLD_DURATION": "2s",
 }
-
-
-def few_floats(lines: Iterable[str]) -> Iterator[str]:
-    """Give TSBS lines with floats of 16 digits, of which there are a hundred different ones."""
-    return (_mapped(line, lambda value: value / 7 + 0.1) for line in lines)
-
-
-def many_floats(lines: Iterable[str]) -> Iterator[str]:
-    """Give TSBS lines with floats of 16 digits that never repeat: noise in the low bits."""
-    rng = random.Random(3)
-    return (_mapped(line, lambda value: value + rng.random()) for line in lines)
-
-
-def _mapped(line: str, change: Callable[[int], float]) -> str:
-    head, fields, time = line.rsplit(" ", 2)
-    values = [int(field.partition("=")[2][:-1]) for field in fields.split(",")]
-    pairs = zip(TSBS_FIELDS, values, strict=True)
-    return f"{head} {','.join([f'{name}={change(value)!r}' for name, value in pairs])} {time}"
 
 
 def main() -> None:
@@ -76,8 +57,8 @@ def main() -> None:
 
 def _row(name: str, lines: Iterable[str]) -> str:
     plain = bodies(lines)
-    load = Load(name, plain, sum(body.count(b"\n") + 1 for body in plain), HEADERS)
-    values = sum(_values(body) for body in plain)
+    load = Load(name, plain)
+    values = sum(map(values_of, plain))
     with tempfile.TemporaryDirectory(prefix="tinyflux-disk-") as temporary:
         ours, theirs = Path(temporary, "ours"), Path(temporary, "theirs")
         ours.mkdir()
@@ -94,14 +75,6 @@ def _row(name: str, lines: Iterable[str]) -> str:
         sizes = [_disk_bytes(ours / "data") / values, _disk_bytes(theirs / "data") / values]
     ratio = sizes[0] / sizes[1]
     return f"| {name} | {values:,} | {sizes[0]:.3f} | {sizes[1]:.3f} | {ratio:.2f} |"
-
-
-def _values(body: bytes) -> int:
-    return sum(line.rsplit(b" ", 1)[0].count(b"=") - _tags(line) for line in body.split(b"\n"))
-
-
-def _tags(line: bytes) -> int:
-    return line.partition(b" ")[0].count(b"=")
 
 
 def _write(url: str, load: Load) -> None:

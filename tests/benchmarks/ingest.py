@@ -1,7 +1,11 @@
-"""Writes side by side with influxd: `python -m tests.benchmarks.ingest`.
+"""Writes side by side with influxd and VictoriaMetrics: `python -m tests.benchmarks.ingest`.
 
-Both servers get the same bodies of 5000 lines in turn, each round into a new database; the median
-of the rounds is printed. Client and servers share the machine, so look at the ratio.
+All servers get the same bodies in turn, each round into a new database; medians of the rounds are
+printed. Client and servers share the machine, so look at the ratios. influxd and we sync before we
+answer, VictoriaMetrics does not.
+
+    --no-core   ours once more, without the compiled reader of line protocol
+    --reads     instead: what queries of a dashboard take while one connection writes at full speed
 """
 
 from __future__ import annotations
@@ -9,121 +13,142 @@ from __future__ import annotations
 import argparse
 import gzip
 import statistics
-import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from tests.benchmarks.data import bodies, telegraf, tsbs
-from tests.benchmarks.servers import both_servers
+from tests.benchmarks import reads
+from tests.benchmarks.data import bodies, lines_of, many_floats, telegraf, tsbs, values_of
+from tests.benchmarks.load import HEADERS, Load, post
+from tests.benchmarks.servers import running_servers
 from tests.conformance.replay import Client
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from tests.benchmarks.servers import Server
 
-HEADERS = {"Content-Type": "text/plain; charset=utf-8"}
+GZIP = HEADERS | {"Content-Encoding": "gzip"}
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
-    """Bodies to write.
+class Case:
+    """What one row of the table measures.
 
     Attributes:
-        name: What the table calls them.
-        bodies: As they are sent, once.
-        lines: How many lines they hold.
-        headers: Of each request.
-        connections: How many connections to try.
+        load: What is written.
+        lines: How many lines that is.
+        values: How many field values.
+        connections: Over how many connections.
     """
 
-    name: str
-    bodies: Iterable[bytes]
+    load: Load
     lines: int
-    headers: dict[str, str]
-    connections: Sequence[int] = (1, 2)
+    values: int
+    connections: int
 
 
-def post(url: str, database: str, load: Load, connections: int) -> None:
-    """Write all bodies over some connections; return when all are acknowledged."""
-    waiting = iter(load.bodies)
-    lock = threading.Lock()
-    failures: list[str] = []
+class Measured(NamedTuple):
+    """One round of one server.
 
-    def run() -> None:
-        with Client(url) as client:
-            while not failures:
-                with lock:
-                    body = next(waiting, None)
-                if body is None:
-                    return
-                answer = client.request("POST", f"/write?db={database}", body, load.headers)
-                if answer.status != 204:
-                    failures.append(str(answer))
+    Attributes:
+        lines_per_s: Lines acknowledged in a second.
+        cpu_ns: CPU of the server for a field value, ns.
+        p99_ms: How long a body takes to be acknowledged.
+        peak_mb: Most resident memory.
+    """
 
-    threads = [threading.Thread(target=run) for _ in range(connections)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise RuntimeError(failures[0])
+    lines_per_s: float
+    cpu_ns: float
+    p99_ms: float
+    peak_mb: float
 
 
-def measure(server: Server, load: Load, connections: int) -> tuple[float, float]:
-    """Return lines per second and the server's CPU nanoseconds per line of one round."""
+def measure(server: Server, case: Case, number: int) -> Measured:
+    """Return what one round gives."""
+    database = f"bench{number}"
+    has_databases = server.name != "victoria"
     with Client(server.url) as client:
-        client.execute("CREATE DATABASE bench")
+        if has_databases:
+            client.execute(f"CREATE DATABASE {database}")
+        server.forget_peak()
         before_s, cpu_s = time.perf_counter(), server.cpu_s()
-        post(server.url, "bench", load, connections)
-        took_s, cpu_s = time.perf_counter() - before_s, server.cpu_s() - cpu_s
-        client.execute("DROP DATABASE bench")
-    return load.lines / took_s, cpu_s / load.lines * 1e9
+        took_s = post(server.url, database, case.load, case.connections)
+        elapsed_s, cpu_s = time.perf_counter() - before_s, server.cpu_s() - cpu_s
+        peak = server.peak_bytes()
+        if has_databases:
+            client.execute(f"DROP DATABASE {database}")
+    p99_s = sorted(took_s)[int(len(took_s) * 0.99)]
+    return Measured(case.lines / elapsed_s, cpu_s / case.values * 1e9, p99_s * 1e3, peak / 1e6)
 
 
-def loads(hosts: int, hours: float) -> list[Load]:
-    """Return the loads: TSBS and Telegraf, plain and gzip, and Telegraf in small requests."""
-    found = []
-    for name, lines in (("tsbs", tsbs(hosts, hours)), ("telegraf", telegraf(hosts // 5, hours))):
-        plain = bodies(lines)
-        count = sum(body.count(b"\n") + 1 for body in plain)
+def cases(hosts: int, hours: float) -> Iterator[Case]:
+    """Give the cases: TSBS and Telegraf in large bodies, plain and gzip, Telegraf in small ones."""
+    sets: dict[str, Callable[[], Iterable[str]]] = {
+        "devops, integers": lambda: tsbs(hosts, hours),
+        "devops, 17 digits": lambda: many_floats(tsbs(hosts, hours)),
+        "Telegraf-like": lambda: telegraf(hosts // 5, hours),
+    }
+    for name, lines in sets.items():
+        plain = bodies(lines())
         zipped = [gzip.compress(body, 6) for body in plain]
-        found.append(Load(name, plain, count, HEADERS))
-        found.append(Load(f"{name} gzip", zipped, count, HEADERS | {"Content-Encoding": "gzip"}))
+        for load in (Load(name, plain), Load(f"{name}, gzip", zipped, GZIP)):
+            for connections in (1, 2):
+                yield _case(load, plain, connections)
     for size in (16, 100):
-        small = bodies(telegraf(hosts // 5, hours / 20), size)
-        count = sum(body.count(b"\n") + 1 for body in small)
-        found.append(Load(f"telegraf, {size} lines", small, count, HEADERS, (1, 8)))
-    return found
+        small = bodies(telegraf(hosts // 5, hours * size / 400), size)
+        for connections in (8, 1):
+            yield _case(Load(f"Telegraf-like, {size} lines a body", small), small, connections)
+
+
+def _case(load: Load, plain: Sequence[bytes], connections: int) -> Case:
+    return Case(load, sum(map(lines_of, plain)), sum(map(values_of, plain)), connections)
 
 
 def main() -> None:
     """Run the benchmark and print its table."""
-    parser = argparse.ArgumentParser(description="Writes side by side with influxd.")
+    parser = argparse.ArgumentParser(description="Writes side by side with other servers.")
     parser.add_argument("--hosts", type=int, default=100, help="TSBS hosts; Telegraf has a fifth")
     parser.add_argument("--hours", type=float, default=3)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", default="", help="cases whose name holds this")
+    parser.add_argument("--no-core", action="store_true", help="ours without the core, too")
+    parser.add_argument("--reads", action="store_true", help="queries while writing")
     arguments = parser.parse_args()
-    print("| data | connections | tinyflux lines/s | influxd lines/s | ratio | CPU ratio |")  # noqa: T201
-    print("|---|---|---|---|---|---|")  # noqa: T201
-    with both_servers() as servers:
-        for load in loads(arguments.hosts, arguments.hours):
-            for connections in load.connections:
-                print(_row(servers, load, connections, arguments.rounds), flush=True)  # noqa: T201
+    if arguments.reads:
+        reads.run(arguments.hosts, arguments.hours)
+        return
+    names = ["tinyflux", *(["no core"] if arguments.no_core else []), "influxd", "victoria"]
+    with running_servers(names) as servers:
+        others = [server.name for server in servers[1:]]
+        shown = " | ".join(server.name for server in servers)
+        ratios = " | ".join(f"/ {name}" for name in others)
+        head = f"| data | conns | lines/s: {shown} | {ratios} | CPU ns/value: {shown} "
+        head += f"| p99 ms: {shown} | peak MB: {shown} |"
+        print(head)  # noqa: T201
+        print("|" + "---|" * (head.count("|") - 1))  # noqa: T201
+        for case in cases(arguments.hosts, arguments.hours):
+            if arguments.only in case.load.name:
+                print(_row(servers, case, arguments.rounds), flush=True)  # noqa: T201
 
 
-def _row(servers: Sequence[Server], load: Load, connections: int, rounds: int) -> str:
-    measured: list[list[tuple[float, float]]] = [[] for _ in servers]
-    for _ in range(rounds):
+def _row(servers: Sequence[Server], case: Case, rounds: int) -> str:
+    measured: list[list[Measured]] = [[] for _ in servers]
+    for number in range(rounds):
         for server, results in zip(servers, measured, strict=True):
-            results.append(measure(server, load, connections))
-    rates = [statistics.median(rate for rate, _ in results) for results in measured]
-    cpu = [statistics.median(cpu for _, cpu in results) for results in measured]
-    return (
-        f"| {load.name} | {connections} | {rates[0]:,.0f} | {rates[1]:,.0f} "
-        f"| {rates[0] / rates[1]:.1f}x | {cpu[1] / max(cpu[0], 1e-9):.1f}x |"
-    )
+            results.append(measure(server, case, number))
+    medians = [Measured(*map(statistics.median, zip(*r, strict=True))) for r in measured]
+    ours, *others = medians
+    cells = [
+        case.load.name,
+        str(case.connections),
+        *[f"{found.lines_per_s:,.0f}" for found in medians],
+        *[f"{ours.lines_per_s / other.lines_per_s:.1f}x" for other in others],
+        *[f"{found.cpu_ns:,.0f}" for found in medians],
+        *[f"{found.p99_ms:.1f}" for found in medians],
+        *[f"{found.peak_mb:,.0f}" for found in medians],
+    ]
+    return f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":

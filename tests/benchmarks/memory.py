@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from tests.benchmarks.data import TSBS_FIELDS, each_body, repeated_tsbs
-from tests.benchmarks.ingest import HEADERS, Load, post
+from tests.benchmarks.load import Load, post
 from tests.benchmarks.queries import QUERIES, Texts
 from tests.conformance.replay import Client
 from tests.gateway_process import running_gateway
@@ -133,7 +133,7 @@ def _phase(name: str, pid: int, work: Callable[[], str]) -> None:
 
 def _write(url: str, hosts: int, hours: float, connections: int) -> str:
     found = each_body(repeated_tsbs(hosts, hours))
-    post(url, "bench", Load("tsbs", found, 0, HEADERS), connections)
+    post(url, "bench", Load("tsbs", found), connections)
     return ""
 
 

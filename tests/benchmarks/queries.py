@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from tests.benchmarks.data import START_S, TSBS_FIELDS, bodies, tsbs
-from tests.benchmarks.ingest import HEADERS, Load, post
+from tests.benchmarks.load import Load, post
 from tests.benchmarks.servers import both_servers
 from tests.conformance.cases import Answer, Case
 from tests.conformance.replay import Client, difference
@@ -139,7 +139,7 @@ def ask(client: Client, text: str) -> tuple[float, Answer]:
 def fill(servers: Sequence[Server], hosts: int, hours: float) -> None:
     """Write the data to both servers."""
     found = bodies(tsbs(hosts, hours))
-    load = Load("tsbs", found, 0, HEADERS)
+    load = Load("tsbs", found)
     for server in servers:
         with Client(server.url) as client:
             client.execute("CREATE DATABASE bench")

@@ -1,20 +1,27 @@
-"""The two servers a benchmark asks in turn, each with its name, URL and process."""
+"""The servers that a benchmark asks in turn, each with its name, URL and process."""
 
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 import tempfile
+import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.conformance.replay import Client
 from tests.gateway_process import running_gateway
-from tests.oracle import running_influxd
+from tests.oracle import START_TIMEOUT_S, free_ports, running_influxd
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
+    from contextlib import AbstractContextManager
 
+VICTORIA = "victoria-metrics"
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -39,6 +46,15 @@ class Server:
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
 
+    def forget_peak(self) -> None:
+        """Begin to look for the peak of the resident memory (Linux)."""
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+
+    def peak_bytes(self) -> int:
+        """Return the most resident memory there was since `forget_peak` (Linux)."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
     def resident_bytes(self) -> int:
         """Return the resident memory of the process (Linux)."""
         pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
@@ -50,16 +66,63 @@ class Server:
 
 
 @contextmanager
-def both_servers() -> Iterator[tuple[Server, Server]]:
+def both_servers() -> Iterator[tuple[Server, ...]]:
     """Run ours and an influxd on temporary directories; end them and remove the data afterwards."""
+    with running_servers(["tinyflux", "influxd"]) as servers:
+        yield servers
+
+
+@contextmanager
+def running_servers(names: Iterable[str]) -> Iterator[tuple[Server, ...]]:
+    """Run servers on temporary directories; end them and remove the data afterwards.
+
+    Args:
+        names: "tinyflux", "no core" (ours without the compiled reader), "influxd", "victoria"; the
+            last only if it is installed.
+    """
+    runs: dict[str, Callable[[Path], AbstractContextManager[tuple[str, int]]]] = {
+        "tinyflux": running_gateway,
+        "no core": partial(running_gateway, core=False),
+        "influxd": running_influxd,
+        "victoria": _running_victoria,
+    }
     with ExitStack() as stack:
-        directories = [
-            Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tinyflux-bench-")))
-            for _ in range(2)
-        ]
-        ours = stack.enter_context(running_gateway(directories[0]))
-        theirs = stack.enter_context(running_influxd(directories[1]))
-        yield (
-            Server("tinyflux", *ours, directories[0]),
-            Server("influxd", *theirs, directories[1]),
-        )
+        servers = []
+        for name in names:
+            if name == "victoria" and shutil.which(VICTORIA) is None:
+                continue
+            temporary = tempfile.TemporaryDirectory(prefix="tinyflux-bench-")
+            directory = Path(stack.enter_context(temporary))
+            servers.append(Server(name, *stack.enter_context(runs[name](directory)), directory))
+        yield tuple(servers)
+
+
+@contextmanager
+def _running_victoria(directory: Path) -> Iterator[tuple[str, int]]:
+    """Run a VictoriaMetrics; it takes line protocol at /write, and has no databases."""
+    [port] = free_ports(1)
+    address = f"127.0.0.1:{port}"
+    # The data of the benchmarks are of 2023.
+    flags = [f"-storageDataPath={directory}", f"-httpListenAddr={address}", "-retentionPeriod=100y"]
+    with (directory / "victoria.log").open("wb") as output:
+        process = subprocess.Popen([VICTORIA, *flags], stdout=output, stderr=subprocess.STDOUT)
+    try:
+        url = f"http://{address}"
+        _wait_until_ready(url)
+        yield url, process.pid
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _wait_until_ready(url: str) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while True:
+        try:
+            with Client(url) as client:
+                client.request("GET", "/health")
+            return
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)

@@ -1,0 +1,104 @@
+"""Queries of a dashboard while writes come at full speed; `tests.benchmarks.ingest --reads`.
+
+A process of its own writes bodies of 5000 lines without a pause, and this one asks for one panel
+after another, at a steady rate. What a query takes is counted from when it was due, so an answer
+that is late makes the next ones late too, as on a dashboard.
+"""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import statistics
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
+
+from tests.benchmarks.data import LINES_PER_BODY, START_S, bodies, tsbs
+from tests.benchmarks.load import Load, post
+from tests.benchmarks.servers import running_servers
+from tests.conformance.replay import Client
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from multiprocessing.sharedctypes import Synchronized
+    from multiprocessing.synchronize import Event
+
+SECONDS = 10.0
+INTERVAL_S = 0.02
+ROUNDS = 3
+
+
+def run(hosts: int, hours: float) -> None:
+    """Run the benchmark and print its table."""
+    history = bodies(tsbs(hosts, hours))
+    with running_servers(["tinyflux", "influxd"]) as servers:
+        for server in servers:
+            with Client(server.url) as client:
+                client.execute("CREATE DATABASE bench")
+            post(server.url, "bench", Load("history", history), 2)
+        took_ms: list[list[float]] = [[] for _ in servers]
+        rates: list[list[float]] = [[] for _ in servers]
+        for _ in range(ROUNDS):
+            for server, times, found in zip(servers, took_ms, rates, strict=True):
+                with _writing(server.url, history) as n_written:
+                    before, before_s = n_written.value, time.perf_counter()
+                    times.extend(_ask(server.url, hosts, hours))
+                    n_lines = (n_written.value - before) * LINES_PER_BODY
+                    found.append(n_lines / (time.perf_counter() - before_s))
+    print("| server | queries p50 ms | p99 ms | lines/s meanwhile |")  # noqa: T201
+    print("|---|---|---|---|")  # noqa: T201
+    for server, times, found in zip(servers, took_ms, rates, strict=True):
+        p50, p99 = (sorted(times)[int(len(times) * part)] for part in (0.5, 0.99))
+        print(f"| {server.name} | {p50:.2f} | {p99:.2f} | {statistics.median(found):,.0f} |")  # noqa: T201
+
+
+@contextmanager
+def _writing(url: str, history: Sequence[bytes]) -> Iterator[Synchronized[int]]:
+    """Write the same bodies over and over meanwhile; gives how many were acknowledged."""
+    spawn = multiprocessing.get_context("spawn")
+    stop, n_written = spawn.Event(), spawn.Value("q", 0)
+    writer = spawn.Process(target=_write, args=(url, history, stop, n_written))
+    writer.start()
+    try:
+        while not n_written.value:  # the process begins
+            time.sleep(0.01)
+        yield n_written
+    finally:
+        stop.set()
+        writer.join()
+
+
+def _write(url: str, history: Sequence[bytes], stop: Event, n_written: Synchronized[int]) -> None:
+    def until_stopped() -> Iterator[bytes]:
+        for body in itertools.cycle(history):
+            if stop.is_set():
+                return
+            yield body
+            n_written.value += 1  # it is asked for the next when this one is acknowledged
+
+    post(url, "bench", Load("more", until_stopped()), 1)
+
+
+def _ask(url: str, hosts: int, hours: float) -> list[float]:
+    """Return the ms of each query, from when it was due."""
+    seconds = int(hours * 3600)
+    took_ms: list[float] = []
+    with Client(url) as client:
+        began_s = time.perf_counter()
+        for number in range(int(SECONDS / INTERVAL_S)):
+            due_s = began_s + number * INTERVAL_S
+            time.sleep(max(0.0, due_s - time.perf_counter()))
+            start_s = START_S + number * 61 % max(1, seconds - 3600)
+            where = f"hostname = 'host_{number % hosts}' AND time >= {start_s}s"
+            text = (
+                f"SELECT mean(usage_user) FROM cpu WHERE {where} AND time < {start_s + 3600}s "
+                "GROUP BY time(1m) fill(null)"
+            )
+            query = urlencode({"db": "bench", "epoch": "ms", "q": text})
+            answer = client.request("GET", f"/query?{query}")
+            if answer.status != 200:
+                raise RuntimeError(str(answer))
+            took_ms.append((time.perf_counter() - due_s) * 1e3)
+    return took_ms
