@@ -38,10 +38,11 @@ from gateway.write import describe as describe_write
 from gateway.writer import Writer
 from grammar.errors import ParseError
 from tinyflux.errors import (
+    CorruptionError,
     LimitExceeded,
     QueryError,
     StorageClosed,
-    StorageReadOnly,
+    StorageError,
     TinyFluxError,
 )
 
@@ -60,9 +61,11 @@ _STATUSES: Final[dict[type[Exception], int]] = {
     ParseError: 400,
     QueryError: 400,
     LimitExceeded: 400,
-    StorageReadOnly: 503,
+    CorruptionError: 500,
+    StorageError: 503,
     StorageClosed: 503,
     TinyFluxError: 500,
+    OSError: 503,
     MemoryError: 503,
 }
 

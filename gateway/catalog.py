@@ -306,7 +306,12 @@ class Catalog:
             entry = self.database(database).policy(policy)  # again: it may be gone by now
             key = (database, entry.name)
             if key not in self._stores:
-                self._stores[key] = self._open_store(database, entry)
+                try:
+                    self._stores[key] = self._open_store(database, entry)
+                except CorruptionError as exc:
+                    # The others work; this one is not to be taken for empty.
+                    reason = f"{exc.reason} (tinyflux-gateway check tells more)"
+                    raise CorruptionError(exc.path, exc.offset, reason) from exc
             return self._stores[key]
 
     def _open_store(self, database: str, policy: RetentionPolicy) -> ColumnarStorage:

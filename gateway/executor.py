@@ -21,6 +21,7 @@ from gateway.budget import check_rows
 from gateway.conditions import compile_condition
 from gateway.errors import StatementError
 from gateway.functions.rows import choose
+from gateway.gaps import warnings_of
 from gateway.into import write_into
 from gateway.planner import compile_select, plan, walk
 from gateway.points import read_points
@@ -130,6 +131,8 @@ class _Run:
         else:
             rows = self._read_points(made, table, scan)
         self.session.interrupt.check()
+        if gaps := table.reader.gaps(table.name, scan.start_ns, scan.end_ns):
+            self.session.warnings.extend(warnings_of(gaps))
         if rows is None:
             return None
         check_rows(len(rows.axis), len(made.columns), self.session.settings.max_query_bytes)

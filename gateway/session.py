@@ -66,6 +66,7 @@ class Session:
         metrics: The counters of the server.
         running: The statements that run in the server.
         user: Who asks, EVERYBODY without authentication; None before there is an admin.
+        warnings: What the client of the statement that runs should know; added to by what runs it.
     """
 
     catalog: Catalog
@@ -77,6 +78,7 @@ class Session:
     metrics: Metrics = field(default_factory=Metrics)
     running: RunningQueries = field(default_factory=RunningQueries)
     user: User | None = EVERYBODY
+    warnings: list[str] = field(default_factory=list)
 
     def sees(self, database: str) -> bool:
         """Return whether who asks may know that a database exists."""

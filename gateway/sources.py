@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from gateway.answers import Answer
     from gateway.session import Session
+    from tinyflux.columnar.base import Gap
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -195,6 +196,11 @@ class UnionReader(_FrameReader):
     def measurements(self) -> list[str]:
         """Return the names in any source, sorted."""
         return sorted({name for reader in self._readers for name in reader.measurements()})
+
+    def gaps(self, measurement: str | None, start_ns: int, end_ns: int) -> Sequence[Gap]:
+        """Return what is missing in any source."""
+        found = (reader.gaps(measurement, start_ns, end_ns) for reader in self._readers)
+        return [gap for gaps in found for gap in gaps]
 
     def _frames(self, measurement: str) -> Iterator[Frame]:
         first_id = 0

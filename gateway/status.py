@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import orjson
@@ -26,6 +26,16 @@ if TYPE_CHECKING:
     from gateway.metrics import Metrics
     from gateway.running import RunningQueries
     from gateway.writer import Writer
+
+
+# Of all open stores together: what an alarm should look at.
+_DAMAGE: Final = {
+    "tinyflux_store_segments_damaged": ("segments_damaged", "Damaged segments in quarantine."),
+    "tinyflux_store_points_missing": ("points_missing", "At most so many points went with them."),
+    "tinyflux_store_log_damaged": ("log_damaged", "Damaged places in logs that were read."),
+    "tinyflux_store_log_failures": ("log_failures", "Times that a log could not be written."),
+    "tinyflux_store_flushes_failed": ("flushes_failed", "Flushes that failed."),
+}
 
 
 class StatusEndpoints:
@@ -104,6 +114,9 @@ class StatusEndpoints:
             ),
             "tinyflux_query_running": ("Statements that run.", len(self._running.listed())),
         }
+        stores = [stats for _, _, stats in self._store_stats()]
+        for name, (key, doc) in _DAMAGE.items():
+            gauges[name] = doc, sum(stats.get(key, 0) for stats in stores)
         text = prometheus_text(self._metrics.values(), gauges | self._metrics.gauges())
         return Response(text, headers={"content-type": "text/plain; version=0.0.4; charset=utf-8"})
 

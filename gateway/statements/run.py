@@ -111,17 +111,19 @@ def _result(
 ) -> Result:
     started = time.perf_counter()
     result = Result(number)
+    session.warnings.clear()
     try:
         with session.running.register(statement, session.database, session.interrupt):
             session.interrupt.check()
             result.series = execute(statement, session)
+        result.messages += [("warning", text) for text in dict.fromkeys(session.warnings)]
         if is_read_only and _is_writing(statement):
             result.messages.append(
                 ("warning", _READ_ONLY_WARNING.format(_in_full(statement, session)))
             )
     except InfluxError as exc:
         result.error = exc.text
-    except TinyFluxError as exc:
+    except (TinyFluxError, OSError) as exc:
         _log.warning("statement failed text=%r error=%s", to_influxql(statement), exc)
         result.error = str(exc)
     except Exception:  # noqa: BLE001 - a defect of ours is this statement's error, not the request's

@@ -14,6 +14,7 @@ from gateway.http import INFLUXDB_VERSION
 from gateway.statements.table import go_duration, table
 from grammar import ast
 from grammar.printer import to_influxql
+from tinyflux.batch import MAX_TIME_NS, MIN_TIME_NS
 from tinyflux.version import __version__
 
 if TYPE_CHECKING:
@@ -21,6 +22,16 @@ if TYPE_CHECKING:
     from gateway.session import Session
     from gateway.statements.table import Runner
 
+_GAP_COLUMNS: Final = [
+    "database",
+    "retentionPolicy",
+    "measurement",
+    "first",
+    "last",
+    "points",
+    "segment",
+    "reason",
+]
 _SHARD_COLUMNS: Final = [
     "id",
     "database",
@@ -100,10 +111,28 @@ def show_diagnostics(statement: ast.ShowDiagnostics, session: Session) -> list[S
             "uptime": uptime,
         },
     }
+    tables = [
+        table(list(values), [tuple(values.values())], name) for name, values in modules.items()
+    ]
+    if missing := _missing(session):
+        tables.append(table(_GAP_COLUMNS, missing, "quarantine"))
+    return [found for found in tables if statement.module in {"", found.name}]
+
+
+def _missing(session: Session) -> list[tuple[object, ...]]:
+    """Return a row for each damaged segment of the open stores."""
     return [
-        table(list(values), [tuple(values.values())], name)
-        for name, values in modules.items()
-        if statement.module in {"", name}
+        (
+            database,
+            policy,
+            gap.measurement,
+            *to_rfc3339(np.array([gap.first_ns, gap.last_ns])),
+            gap.rows,
+            gap.number,
+            gap.reason,
+        )
+        for database, policy, storage in session.catalog.open_stores()
+        for gap in storage.gaps(None, MIN_TIME_NS, MAX_TIME_NS)
     ]
 
 

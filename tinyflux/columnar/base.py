@@ -390,10 +390,10 @@ class Reader(ABC):
     def series_count(self) -> int:
         """Return the number of series."""
 
-    def gaps(self, measurement: str, start_ns: int, end_ns: int) -> Sequence[Gap]:  # noqa: ARG002
+    def gaps(self, measurement: str | None, start_ns: int, end_ns: int) -> Sequence[Gap]:  # noqa: ARG002
         """Return what is known by now to be missing from the rows of a closed time interval.
 
-        Damage is found by reading: ask after a scan.
+        Damage is found by reading: ask after a scan. A measurement of None is all.
         """
         return ()
 

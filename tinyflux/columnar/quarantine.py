@@ -107,11 +107,13 @@ class Quarantine:
         except OSError as exc:
             logger.warning("quarantine: directory=%s error=%s", self._directory, exc)
 
-    def overlapping(self, measurement: str, start_ns: int, end_ns: int) -> tuple[Gap, ...]:
-        """Return the gaps in a measurement and closed time interval, by time."""
+    def overlapping(self, measurement: str | None, start_ns: int, end_ns: int) -> tuple[Gap, ...]:
+        """Return the gaps in a measurement (None is all) and closed time interval, by time."""
         found = (
             gap
             for gap in self.gaps
-            if gap.measurement == measurement and gap.first_ns <= end_ns and gap.last_ns >= start_ns
+            if measurement in {None, gap.measurement}
+            and gap.first_ns <= end_ns
+            and gap.last_ns >= start_ns
         )
         return tuple(sorted(found, key=lambda gap: (gap.first_ns, gap.number)))

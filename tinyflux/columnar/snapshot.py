@@ -85,7 +85,7 @@ class Snapshot(Reader):
         """Return the number of series."""
         return self._index.count
 
-    def gaps(self, measurement: str, start_ns: int, end_ns: int) -> Sequence[Gap]:
+    def gaps(self, measurement: str | None, start_ns: int, end_ns: int) -> Sequence[Gap]:
         """Return what is known by now to be missing from the rows of a closed time interval."""
         if self._quarantine is None:
             return ()
@@ -200,7 +200,7 @@ class LiveReader(Reader):
         """Return the number of series."""
         return self.snapshot().series_count()
 
-    def gaps(self, measurement: str, start_ns: int, end_ns: int) -> Sequence[Gap]:
+    def gaps(self, measurement: str | None, start_ns: int, end_ns: int) -> Sequence[Gap]:
         """Return what is known by now to be missing from the rows of a closed time interval."""
         return self.snapshot().gaps(measurement, start_ns, end_ns)
 
