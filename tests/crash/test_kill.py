@@ -20,9 +20,29 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.parametrize("kills", [20, pytest.param(300, marks=pytest.mark.slow)])
 def test_what_a_killed_process_acknowledged_is_there(tmp_path: Path, kills: int) -> None:
+    kill_again_and_again(tmp_path, kills, most_writes=12)
+
+
+@pytest.mark.parametrize("kills", [6, pytest.param(100, marks=pytest.mark.slow)])
+def test_the_same_while_it_flushes_and_compacts(tmp_path: Path, kills: int) -> None:
+    kill_again_and_again(tmp_path, kills, "60000", most_writes=400)
+    store = ParquetStorage(tmp_path, overwrite=True)
+    assert store.stats()["segments"] > 0
+    store.close()
+
+
+def kill_again_and_again(path: Path, kills: int, *arguments: str, most_writes: int) -> None:
+    """Kill a writer after some writes, and look at what it left, so often.
+
+    Args:
+        path: The store.
+        kills: How often.
+        arguments: Of the writer, behind its store.
+        most_writes: It is killed after at most so many acknowledgements.
+    """
     chance = random.Random(kills)
     with subprocess.Popen(
-        [sys.executable, "-m", "tests.crash.writer", str(tmp_path)],
+        [sys.executable, "-m", "tests.crash.writer", str(path), *arguments],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -33,8 +53,9 @@ def test_what_a_killed_process_acknowledged_is_there(tmp_path: Path, kills: int)
         for _ in range(kills):
             process.stdin.write(b"\n")
             process.stdin.flush()
-            acknowledged = kill_after(process.stdout, chance.randint(0, 12)) or acknowledged
-            store = ParquetStorage(tmp_path, overwrite=True)
+            last = kill_after(process.stdout, chance.randint(0, most_writes))
+            acknowledged = last or acknowledged
+            store = ParquetStorage(path, overwrite=True)
             found = batches(store)
             store.close()
             assert set(found) >= set(range(1, acknowledged + 1))
