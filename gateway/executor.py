@@ -23,6 +23,7 @@ from gateway.errors import StatementError
 from gateway.functions.rows import choose
 from gateway.gaps import warnings_of
 from gateway.into import write_into
+from gateway.joins import join_tables
 from gateway.planner import compile_select, plan, walk
 from gateway.points import read_points
 from gateway.rows import Axis, Col, evaluate
@@ -89,7 +90,7 @@ class _Run:
 
     def run(self, select: ast.Select, within: Shape | None) -> list[tuple[Answer, list[str]]]:
         shape = compile_select(select, self.session.now_ns, within)
-        tables = resolve(select.sources, self.snapshots, lambda inner: self._subquery(inner, shape))
+        tables = self._tables(shape)
         if not tables:
             return []
         made = plan(shape, [table.schema for table in tables])
@@ -101,6 +102,19 @@ class _Run:
             if answer is not None:
                 answers.append((answer.limit(*limits), made.names()))
         return answers
+
+    def _tables(self, shape: Shape) -> list[Table]:
+        select = shape.select
+
+        def answer(inner: ast.Select) -> list[Answer]:
+            return self._subquery(inner, shape)
+
+        unnamed = [one for one in select.sources if not isinstance(one, ast.NamedSource)]
+        if len(unnamed) == len(select.sources):
+            return resolve(unnamed, self.snapshots, answer)
+        is_complete = shape.is_raw and select.fill is ast.Fill.NONE
+        max_bytes = self.session.settings.max_query_bytes
+        return join_tables(select, answer, is_complete=is_complete, max_bytes=max_bytes)
 
     def _subquery(self, select: ast.Select, outer: Shape) -> list[Answer]:
         if outer.select.is_ordered and select.is_ordered:

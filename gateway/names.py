@@ -32,10 +32,15 @@ def qualified(
             policy = catalog.database(place).default_policy
         return replace(named, database=place, retention_policy=policy)
 
+    def full(source: ast.Measurement | ast.SubQuery) -> ast.Measurement | ast.SubQuery:
+        if isinstance(source, ast.Measurement):
+            return measurement(source)
+        return ast.SubQuery(qualified(source.select, catalog, database, retention_policy))
+
     sources = tuple(
-        measurement(source)
-        if isinstance(source, ast.Measurement)
-        else ast.SubQuery(qualified(source.select, catalog, database, retention_policy))
+        replace(source, source=full(source.source))
+        if isinstance(source, ast.NamedSource)
+        else full(source)
         for source in select.sources
     )
     target = None if select.target is None else measurement(select.target)
@@ -44,7 +49,8 @@ def qualified(
 
 def measurements_of(select: ast.Select) -> Iterator[ast.Measurement]:
     """Yield what a SELECT reads, subqueries included."""
-    for source in select.sources:
+    for named in select.sources:
+        source = named.source if isinstance(named, ast.NamedSource) else named
         if isinstance(source, ast.SubQuery):
             yield from measurements_of(source.select)
         else:

@@ -162,6 +162,11 @@ def _resolve(
 _resolve_known = lru_cache(_CACHED)(_resolve)
 
 
+def is_join(select: ast.Select) -> bool:
+    """Return whether the sources of a SELECT are joined: whether they have names."""
+    return any(isinstance(source, ast.NamedSource) for source in select.sources)
+
+
 # --- the calls of a statement ---------------------------------------------------------------------
 def walk(expr: ast.Expr) -> Iterator[ast.Expr]:
     """Yield an expression and everything in it, outermost first."""
@@ -323,7 +328,7 @@ def _check_grouping(
     if is_raw:
         if has_interval:
             raise StatementError("GROUP BY requires at least one aggregate function")
-        if select.fill in {ast.Fill.NONE, ast.Fill.LINEAR}:
+        if select.fill is ast.Fill.LINEAR or (select.fill is ast.Fill.NONE and not is_join(select)):
             raise StatementError(f"fill({select.fill}) must be used with a function")
         return
     for call in calls:

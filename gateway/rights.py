@@ -111,7 +111,8 @@ _Show: TypeAlias = (
 
 
 def _select(select: ast.Select, database: str) -> Iterator[Need]:
-    for source in select.sources:
+    for named in select.sources:
+        source = named.source if isinstance(named, ast.NamedSource) else named
         if isinstance(source, ast.SubQuery):
             yield from _select(source.select, database)
         else:

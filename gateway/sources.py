@@ -73,7 +73,7 @@ class Snapshots:
 
 
 def resolve(
-    sources: Sequence[ast.Source],
+    sources: Sequence[ast.Measurement | ast.SubQuery],
     snapshots: Snapshots,
     run_subquery: Callable[[ast.Select], Sequence[Answer]],
 ) -> list[Table]:

@@ -172,7 +172,15 @@ class SubQuery:
     select: Select
 
 
-Source: TypeAlias = Measurement | SubQuery
+@dataclass(frozen=True, slots=True)
+class NamedSource:
+    """`source AS name`: a side of a join; its columns are called `name.column`. Not InfluxDB's."""
+
+    source: Measurement | SubQuery
+    name: str
+
+
+Source: TypeAlias = Measurement | SubQuery | NamedSource
 
 
 @dataclass(frozen=True, slots=True)

@@ -342,6 +342,7 @@ _FROM_ARGUMENTS: dict[str, Callable[..., object]] = {
     "target": _measurement,
     "target_name": _target_name,
     "subquery": ast.SubQuery,
+    "named_source": ast.NamedSource,
     "fill": _fill,
     "timezone": _timezone,
     "order_by": _order_by,

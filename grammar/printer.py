@@ -131,6 +131,11 @@ def _(node: ast.SubQuery) -> str:
 
 
 @to_influxql.register
+def _(node: ast.NamedSource) -> str:
+    return f"{to_influxql(node.source)} AS {quoted(node.name)}"
+
+
+@to_influxql.register
 def _(node: ast.Select) -> str:
     return _words(
         f"SELECT {_list(node.fields)}",

@@ -195,12 +195,19 @@ def _mapped(statement: Any, leaf: Callable[[Any], Any]) -> Any:
     changes: dict[str, object] = {}
     if _has_condition(statement):
         changes["condition"] = _mapped_expr(statement.condition, leaf)
-    if type(statement) is ast.Select and any(type(s) is ast.SubQuery for s in statement.sources):
-        changes["sources"] = tuple(
-            ast.SubQuery(_mapped(source.select, leaf)) if type(source) is ast.SubQuery else source
-            for source in statement.sources
-        )
+    if type(statement) is ast.Select:
+        sources = tuple(_mapped_source(source, leaf) for source in statement.sources)
+        if any(new is not old for new, old in zip(sources, statement.sources, strict=True)):
+            changes["sources"] = sources
     return replace(statement, **changes) if changes else statement
+
+
+def _mapped_source(source: ast.Source, leaf: Callable[[Any], Any]) -> ast.Source:
+    if isinstance(source, ast.SubQuery):
+        return ast.SubQuery(_mapped(source.select, leaf))
+    if isinstance(source, ast.NamedSource) and isinstance(source.source, ast.SubQuery):
+        return replace(source, source=ast.SubQuery(_mapped(source.source.select, leaf)))
+    return source
 
 
 def _mapped_expr(expr: Any, leaf: Callable[[Any], Any]) -> Any:

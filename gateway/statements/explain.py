@@ -15,7 +15,8 @@ from gateway.conditions import compile_condition
 from gateway.encoding.times import to_rfc3339
 from gateway.executor import run_select
 from gateway.functions.types import CASTS
-from gateway.planner import compile_select, plan, walk
+from gateway.joins import named_queries
+from gateway.planner import compile_select, is_join, plan, walk
 from gateway.sources import Snapshots, resolve
 from gateway.statements.table import go_duration, table
 from grammar import ast
@@ -54,9 +55,8 @@ def explain(statement: ast.Explain, session: Session) -> list[Series]:
 def _plan_lines(select: ast.Select, session: Session, within: Shape | None = None) -> list[str]:
     shape = compile_select(select, session.now_ns, within)
     lines: list[str] = []
-    for source in select.sources:
-        if isinstance(source, ast.SubQuery):
-            lines += [*([""] if lines else []), *_plan_lines(source.select, session, shape)]
+    for inner in _subqueries(select):
+        lines += [*([""] if lines else []), *_plan_lines(inner, session, shape)]
     measurements = [source for source in select.sources if isinstance(source, ast.Measurement)]
     tables = resolve(measurements, Snapshots(session), lambda _: [])
     if tables:
@@ -65,6 +65,12 @@ def _plan_lines(select: ast.Select, session: Session, within: Shape | None = Non
             for block in _blocks(made, one):
                 lines += [*([""] if lines else []), *block]
     return lines
+
+
+def _subqueries(select: ast.Select) -> list[ast.Select]:
+    if is_join(select):
+        return [inner for _, inner in named_queries(select)]
+    return [source.select for source in select.sources if isinstance(source, ast.SubQuery)]
 
 
 def _blocks(made: Plan, source: Table) -> Iterator[list[str]]:

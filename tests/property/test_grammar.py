@@ -181,7 +181,10 @@ def _selects(sources: st.SearchStrategy[ast.Source]) -> st.SearchStrategy[ast.Se
     )
 
 
-_all_selects = _selects(st.one_of(_measurements, st.builds(ast.SubQuery, _selects(_measurements))))
+_plain_sources = st.one_of(_measurements, st.builds(ast.SubQuery, _selects(_measurements)))
+_all_selects = _selects(
+    st.one_of(_plain_sources, st.builds(ast.NamedSource, _plain_sources, _names))
+)
 _sources = st.lists(_measurements, max_size=2).map(tuple)
 _filters = st.one_of(
     st.builds(ast.NameFilter, st.sampled_from(["=", "!="]), _names.map(lambda name: (name,))),

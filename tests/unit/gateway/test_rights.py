@@ -42,6 +42,10 @@ NEEDS = [  # for a request with db=t
         "SELECT v FROM (SELECT v FROM a..m), (SELECT v FROM (SELECT v FROM b..m))",
         [Need(READ, "a"), Need(READ, "b")],
     ),
+    (
+        "SELECT x.v FROM a..m AS x, (SELECT v FROM b..m) AS y, (SELECT z.v FROM c..m AS z) AS u",
+        [Need(READ, "a"), Need(READ, "b"), Need(READ, "c")],
+    ),
     ("SELECT v INTO n FROM m", [Need(READ, "t"), Need(WRITE, "t")]),
     ("SELECT v INTO a..n FROM m", [Need(READ, "t"), Need(WRITE, "a")]),
     ("EXPLAIN ANALYZE SELECT v FROM a..m", [Need(READ, "a")]),
