@@ -104,7 +104,7 @@ class _Run:
         return answers
 
     def _tables(self, shape: Shape) -> list[Table]:
-        select = shape.select
+        select = replace(shape.select, condition=shape.condition)
 
         def answer(inner: ast.Select) -> list[Answer]:
             return self._subquery(inner, shape)
@@ -114,7 +114,9 @@ class _Run:
             return resolve(unnamed, self.snapshots, answer)
         is_complete = shape.is_raw and select.fill is ast.Fill.NONE
         max_bytes = self.session.settings.max_query_bytes
-        return join_tables(select, answer, is_complete=is_complete, max_bytes=max_bytes)
+        return join_tables(
+            select, self.snapshots, answer, is_complete=is_complete, max_bytes=max_bytes
+        )
 
     def _subquery(self, select: ast.Select, outer: Shape) -> list[Answer]:
         if outer.select.is_ordered and select.is_ordered:

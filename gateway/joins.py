@@ -18,6 +18,7 @@ import numpy as np
 
 from gateway.answers import Answer
 from gateway.budget import check_rows
+from gateway.conditions import TagCondition
 from gateway.errors import StatementError
 from gateway.expansion import Schema
 from gateway.planner import walk
@@ -28,17 +29,19 @@ from grammar import ast
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from gateway.sources import Snapshots
     from tinyflux.batch import Int64s
 
 
-def named_queries(select: ast.Select) -> list[tuple[str, ast.Select]]:
+def named_queries(select: ast.Select, snapshots: Snapshots) -> list[tuple[str, ast.Select]]:
     """Return the names of the sources of a join, and the query of each.
 
-    A measurement stands for all of its points with all of its tags, and those of its fields that
-    the query names.
+    A measurement stands for its points with all of their tags, and those of its fields that the
+    query names.
 
     Raises:
         StatementError: A source without a name, or two of the same.
+        DatabaseNotFound, RetentionPolicyNotFound: A measurement lies in none.
     """
     found: dict[str, ast.Select] = {}
     for source in select.sources:
@@ -49,7 +52,12 @@ def named_queries(select: ast.Select) -> list[tuple[str, ast.Select]]:
         inner = source.source
         if isinstance(inner, ast.Measurement):
             found[source.name] = ast.Select(
-                _fields(select, source.name), (inner,), dimensions=(ast.Wildcard(),)
+                _fields(select, source.name),
+                (inner,),
+                condition=_condition(
+                    select.condition, _tags_of_all(inner, select.condition, snapshots)
+                ),
+                dimensions=(ast.Wildcard(),),
             )
         else:
             found[source.name] = inner.select
@@ -58,19 +66,69 @@ def named_queries(select: ast.Select) -> list[tuple[str, ast.Select]]:
 
 def _fields(select: ast.Select, name: str) -> tuple[ast.Field, ...]:
     """Return the fields of a measurement that a join reads by this name of it."""
-    exprs = [field.expr for field in select.fields]
-    exprs += [select.condition] if select.condition is not None else []
-    parts = [part for expr in exprs for part in walk(expr)]
+    parts = [part for field in select.fields for part in walk(field.expr)]
     if any(isinstance(part, ast.Wildcard | ast.RegexLiteral) for part in parts):
         return (ast.Field(ast.Wildcard()),)
+    parts += walk(select.condition) if select.condition is not None else ()
     refs = (part.name for part in parts if isinstance(part, ast.VarRef))
     names = {ref.removeprefix(f"{name}.") for ref in refs if ref.startswith(f"{name}.")}
     columns = tuple(ast.Field(ast.VarRef(column), column) for column in sorted(names))
     return columns or (ast.Field(ast.Wildcard()),)
 
 
+def _tags_of_all(
+    measurement: ast.Measurement, condition: ast.Expr | None, snapshots: Snapshots
+) -> set[str]:
+    """Return the tags in a condition that every series of a measurement has."""
+    if condition is None or measurement.regex is not None:
+        return set()
+    columns = snapshots.reader(measurement).series(measurement.name).columns
+    found = set()
+    for part in walk(condition):
+        if isinstance(part, ast.VarRef) and (column := columns.get(part.name)) is not None:
+            codes = np.unique(column.codes).tolist()
+            if all(code >= 0 and column.values[code] for code in codes):
+                found.add(part.name)
+    return found
+
+
+def _condition(condition: ast.Expr | None, tags: set[str]) -> ast.Expr | None:
+    """Return the part of a WHERE that may be asked of a measurement before it is joined.
+
+    A condition on one tag that all of its series have, and that no row without the tag passes: so
+    rows whose partner is left out do not pass either. The join is filtered by all of it afterwards.
+    """
+    match condition:
+        case ast.ParenExpr(inner):
+            found = _condition(inner, tags)
+            return None if found is None else ast.ParenExpr(found)
+        case ast.BinaryExpr("AND", lhs, rhs):
+            left, right = _condition(lhs, tags), _condition(rhs, tags)
+            if left is None or right is None:
+                return right if left is None else left
+            return ast.BinaryExpr("AND", left, right)
+        case ast.BinaryExpr():
+            refs = {part for part in walk(condition) if isinstance(part, ast.VarRef)}
+            if {ref.name for ref in refs} <= tags and len(refs) == 1 and not _takes_none(condition):
+                return condition
+    return None
+
+
+def _takes_none(condition: ast.Expr) -> bool:
+    """Return whether a condition on one tag may hold where the tag is missing."""
+    match condition:
+        case ast.ParenExpr(inner):
+            return _takes_none(inner)
+        case ast.BinaryExpr("OR" | "AND", lhs, rhs):
+            return _takes_none(lhs) or _takes_none(rhs)
+        case ast.BinaryExpr("=" | "=~"):
+            return TagCondition(condition)({})
+    return True
+
+
 def join_tables(
     select: ast.Select,
+    snapshots: Snapshots,
     run: Callable[[ast.Select], Sequence[Answer]],
     *,
     is_complete: bool,
@@ -80,6 +138,7 @@ def join_tables(
 
     Args:
         select: The query.
+        snapshots: What measurements are read from.
         run: Answers a subquery.
         is_complete: Leave out rows that one of the sources does not have.
         max_bytes: What the estimate of the rows may not pass; 0 is no limit.
@@ -89,7 +148,7 @@ def join_tables(
             more rows than memory is given for.
     """
     found: dict[str, Answer | None] = {}
-    for name, inner in named_queries(select):
+    for name, inner in named_queries(select, snapshots):
         answers = run(inner)
         if len(answers) > 1:
             given = ", ".join(sorted(answer.name for answer in answers))

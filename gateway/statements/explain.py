@@ -55,7 +55,7 @@ def explain(statement: ast.Explain, session: Session) -> list[Series]:
 def _plan_lines(select: ast.Select, session: Session, within: Shape | None = None) -> list[str]:
     shape = compile_select(select, session.now_ns, within)
     lines: list[str] = []
-    for inner in _subqueries(select):
+    for inner in _subqueries(select, session):
         lines += [*([""] if lines else []), *_plan_lines(inner, session, shape)]
     measurements = [source for source in select.sources if isinstance(source, ast.Measurement)]
     tables = resolve(measurements, Snapshots(session), lambda _: [])
@@ -67,9 +67,9 @@ def _plan_lines(select: ast.Select, session: Session, within: Shape | None = Non
     return lines
 
 
-def _subqueries(select: ast.Select) -> list[ast.Select]:
+def _subqueries(select: ast.Select, session: Session) -> list[ast.Select]:
     if is_join(select):
-        return [inner for _, inner in named_queries(select)]
+        return [inner for _, inner in named_queries(select, Snapshots(session))]
     return [source.select for source in select.sources if isinstance(source, ast.SubQuery)]
 
 

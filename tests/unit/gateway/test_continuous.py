@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from datetime import datetime
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 import orjson
 import pytest
@@ -132,6 +134,24 @@ def test_first_run_computes_the_last_complete_window(server: Server) -> None:
     server.execute(CREATE.format(resample=""))
     assert server.look(BASE) == 1
     assert server.out() == [[BASE - MINUTE, 5.0]]
+
+
+def test_months_are_computed_at_their_local_ends_and_missed_ones_made_up(server: Server) -> None:
+    def berlin(month: int, day: int = 1) -> int:
+        return int(datetime(2024, month, day, tzinfo=ZoneInfo("Europe/Berlin")).timestamp()) * S
+
+    server.execute(
+        "CREATE CONTINUOUS QUERY c ON t BEGIN "
+        "SELECT mean(v) INTO out FROM m GROUP BY time(1mo) tz('Europe/Berlin') END"
+    )
+    server.look(berlin(2, 10))
+    server.write((berlin(2), 1.0), (berlin(3) - 1, 3.0), (berlin(3), 5.0), (berlin(4), 7.0))
+    assert server.look(berlin(3) - 1) == 0
+    assert server.look(berlin(3)) == 1
+    assert server.out() == [[berlin(2), 2.0]]
+    server.restart()
+    server.look(berlin(5, 2))
+    assert server.out() == [[berlin(2), 2.0], [berlin(3), 5.0], [berlin(4), 7.0]]
 
 
 def test_missed_runs_are_made_up(server: Server, create: Callable[..., None]) -> None:
