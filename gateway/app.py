@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from starlette.exceptions import HTTPException
 from starlette.routing import Route, Router
 
-from gateway import retention
+from gateway import retention, trash
 from gateway.auth import Authentication
 from gateway.buckets import BucketEndpoints
 from gateway.catalog import Catalog
@@ -103,6 +103,7 @@ def create_app(settings: Settings, *, in_memory: bool = False) -> Edge:
     """
     catalog = Catalog(None if in_memory else settings.data, settings)
     metrics = Metrics()
+    trash.watch(lambda: catalog.trash, metrics)
     running = RunningQueries()
     writer = Writer(catalog, settings, metrics)
     authentication = Authentication(catalog, settings)

@@ -4,6 +4,7 @@
     data/continuous.json          how far the continuous queries came (`gateway.continuous`)
     data/catalog.lock             held while a process owns the directory
     data/<database>/<policy>/     one TinyFlux store, opened at first use
+    data/.trash/<id>/             files of what was dropped (`gateway.trash`)
 
 Names on disk are percent-encoded (`directory_name`): they hold no `.`, so no database collides with
 the catalog's own files.
@@ -11,8 +12,9 @@ the catalog's own files.
 Invariants
 - A change is on disk before it is visible, and visible before the call returns.
 - What is dropped is noted as `dropping` in the same replacement of catalog.json that forgets it,
-  and the note stays until its files are gone: a crash in between leaves nothing that a later
-  database of the same name could show.
+  and the note stays until its files are in the trash: a crash in between leaves nothing that a
+  later database of the same name could show. What comes back is noted so until all of it is there:
+  a crash in between leaves it dropped.
 - Nothing is created while a drop is unfinished: its files could be taken for the new ones.
 - Databases and users are frozen values in dicts that are replaced, never changed: readers take no
   lock.
@@ -20,37 +22,36 @@ Invariants
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
-import shutil
 import threading
-from dataclasses import dataclass, field, replace
+import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias, cast
 
-import orjson
-
-from gateway import users
+from gateway import catalogfile, trash
+from gateway.catalogfile import Contents
 from gateway.errors import DatabaseNotFound, RetentionPolicyNotFound, StatementError
 from gateway.policies import (
     DEFAULT_POLICY,
-    ContinuousQuery,
+    HOUR_NS,
     Database,
     PolicyChange,
     RetentionPolicy,
-    Subscription,
     altered_policy,
     check_same_default,
     directory_name,
     new_policy,
 )
+from gateway.trash import Kind, Trashed
+from tinyflux.columnar.files import OsFiles
 from tinyflux.columnar.limits import SeriesLimits
 from tinyflux.columnar.memory import Memory, default_bytes
 from tinyflux.columnar.parquet import ParquetStorage
-from tinyflux.errors import CorruptionError, StorageClosed, StorageError, StorageLocked
+from tinyflux.errors import CorruptionError, StorageClosed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from pathlib import Path
 
     from gateway.config import Settings
@@ -62,19 +63,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _StoreKey: TypeAlias = tuple[str, str]
 Listener: TypeAlias = "Callable[[str, str, PointBatch], None]"
-
-
-@dataclass(frozen=True, slots=True)
-class _Contents:
-    """What catalog.json holds; `dropping` are databases and policies, policy "" is all of them."""
-
-    databases: Mapping[str, Database] = field(default_factory=dict)
-    users: Mapping[str, User] = field(default_factory=dict)
-    dropping: tuple[tuple[str, str], ...] = ()
-
-    def with_database(self, database: Database) -> _Contents:
-        """Return this with a database added, or changed in its place."""
-        return replace(self, databases={**self.databases, database.name: database})
 
 
 class Catalog:
@@ -98,16 +86,17 @@ class Catalog:
         self._lock = threading.RLock()  # held by every change, and while a store is opened
         self._stores: dict[_StoreKey, ColumnarStorage] = {}
         self._limits: dict[str, SeriesLimits] = {}  # of the stores of a database
-        self._contents = _Contents()
+        self._contents = Contents()
         self._listeners: tuple[Listener, ...] = ()
         self._is_closed = False
         self._lock_fd = -1
         if directory is not None:
             directory.mkdir(parents=True, exist_ok=True)
-            self._lock_fd = _lock_directory(directory)
+            self._lock_fd = catalogfile.lock(directory)
             try:
-                self._contents = _read(directory / "catalog.json")
+                self._contents = catalogfile.read(directory)
                 self._finish_drops()
+                trash.sweep(directory, self._contents.trash)
             except BaseException:
                 os.close(self._lock_fd)
                 raise
@@ -122,6 +111,16 @@ class Catalog:
     def has_admin(self) -> bool:
         """Whether there is a user who may do everything."""
         return any(user.is_admin for user in self._contents.users.values())
+
+    @property
+    def trash(self) -> tuple[Trashed, ...]:
+        """What was dropped and is kept, oldest first; a value that never changes."""
+        return self._contents.trash
+
+    @property
+    def kept_ns(self) -> int:
+        """How long what is dropped is kept, in ns; 0 is not at all, as it always is in memory."""
+        return 0 if self._directory is None else int(self._settings.trash_hours * HOUR_NS)
 
     @property
     def databases(self) -> Mapping[str, Database]:
@@ -150,6 +149,15 @@ class Catalog:
         entry = self.database(database).policy(policy)
         storage = self._stores.get((database, entry.name))
         return storage if storage is not None else self._open(database, entry.name)
+
+    def storages(self, database: str) -> list[ColumnarStorage]:
+        """Return the storages of all policies of a database, opened.
+
+        Raises:
+            DatabaseNotFound: No such database.
+            StorageError: One of them cannot be opened.
+        """
+        return [self.storage(database, policy.name) for policy in self.database(database).policies]
 
     def open_stores(self) -> list[tuple[str, str, ColumnarStorage]]:
         """Return database, policy and storage of those that are open."""
@@ -198,16 +206,36 @@ class Catalog:
             self._put(Database(name, (first,), first.name))
 
     def drop_database(self, name: str) -> bool:
-        """Delete a database with its points and the rights on it. Returns whether it existed."""
+        """Drop a database with its points and the rights on it. Returns whether it existed."""
         with self._lock:
-            if name not in self.databases:
+            was = self.databases.get(name)
+            if was is None:
                 return False
-            rest = {key: value for key, value in self.databases.items() if key != name}
-            # Whoever creates this name again gives the rights on it again.
-            kept = {key: user.without_database(name) for key, user in self.users.items()}
-            self._drop(replace(self._contents, databases=rest, users=kept), name, "")
+            grants = trash.rights_on(name, self.users.values())
+            entry = Trashed(0, Kind.DATABASE, name, name, was=was, grants=grants)
+            self._drop(self._contents.without_database(name), entry)
             self._limits.pop(name, None)
             return True
+
+    def undrop_database(self, name: str, new_name: str = "") -> None:
+        """Bring the last dropped database of a name back; under a new name as a copy to look at.
+
+        Raises:
+            StatementError: There is none, the name is taken or invalid.
+            StorageError: Its files cannot be moved; it is still in the trash.
+        """
+        target = new_name or name
+        with self._lock:
+            entry, *_ = trash.find(self.trash, Kind.DATABASE, name, name)
+            if target in self.databases:
+                raise trash.is_taken(entry.kind, target)
+            directory_name(target)
+            contents = self._contents.with_database(entry.restored(target))
+            if target == name:
+                users = trash.with_rights(self.users, name, entry.grants)
+                contents = replace(contents, users=users)
+            moved = trash.moved(self.trash, entry, target)
+            self._bring_back(replace(contents, trash=moved), entry, target, "")
 
     def create_policy(self, database: str, name: str, change: PolicyChange) -> None:
         """Create a retention policy. One that exists already and agrees is left alone.
@@ -247,7 +275,7 @@ class Catalog:
             self._put(entry.with_policy(policy, is_default=change.is_default))
 
     def drop_policy(self, database: str, name: str) -> bool:
-        """Delete a retention policy with all its points. Returns whether it existed.
+        """Drop a retention policy with all its points. Returns whether it existed.
 
         Dropping the default policy leaves a database whose default does not exist, as influxd does.
 
@@ -258,8 +286,56 @@ class Catalog:
             entry = self.database(database)
             if not entry.has_policy(name):
                 return False
-            self._drop(self._contents.with_database(entry.without_policy(name)), database, name)
+            was = entry.only_policy(name)
+            dropped = Trashed(0, Kind.POLICY, database, name, was=was)
+            self._drop(self._contents.with_database(entry.without_policy(name)), dropped)
             return True
+
+    def undrop_policy(self, database: str, name: str, new_name: str = "") -> None:
+        """Bring the last dropped policy of a name back; it is the default when that is missing.
+
+        Raises:
+            DatabaseNotFound: No such database.
+            StatementError: There is none, the name is taken or invalid.
+            StorageError: Its files cannot be moved; it is still in the trash.
+        """
+        target = new_name or name
+        with self._lock:
+            known = self.database(database)
+            entry, *_ = trash.find(self.trash, Kind.POLICY, database, name)
+            if known.has_policy(target):
+                raise trash.is_taken(entry.kind, target)
+            directory_name(target)
+            restored = entry.restored(target)
+            is_default = known.default_policy == name and not known.has_policy(name)
+            known = known.with_policy(restored.policy(target), is_default=is_default)
+            known = replace(known, subscriptions=(*known.subscriptions, *restored.subscriptions))
+            contents = self._contents.with_database(known)
+            moved = tuple(other for other in self.trash if other is not entry)
+            self._bring_back(replace(contents, trash=moved), entry, database, target)
+
+    def purge_trash(self, before_id: int) -> int:
+        """Delete the dropped databases and policies of smaller ids. Returns how many they were."""
+        with self._lock:
+            kept = tuple(e for e in self.trash if e.id >= before_id or e.kind is Kind.MEASUREMENT)
+            n_gone = len(self.trash) - len(kept)
+            if n_gone:
+                self._commit(replace(self._contents, trash=kept))
+                self._sweep()
+            return n_gone
+
+    def add_to_trash(self, entry: Trashed) -> Trashed:
+        """Note what has no files of its own, a measurement, as dropped; returns it with its id."""
+        with self._lock:
+            entry = replace(entry, id=self._new_trash_id())
+            self._commit(replace(self._contents, trash=(*self.trash, entry)))
+            return entry
+
+    def remove_from_trash(self, ids: Collection[int]) -> None:
+        """Forget dropped measurements."""
+        with self._lock:
+            kept = tuple(entry for entry in self.trash if entry.id not in ids)
+            self._commit(replace(self._contents, trash=kept))
 
     def change_database(self, name: str, change: Callable[[Database], Database]) -> None:
         """Replace a database in one step: its continuous queries, its subscriptions.
@@ -284,7 +360,9 @@ class Catalog:
             change: Gets the users and gives the new ones; what it raises leaves the old ones.
         """
         with self._lock:
-            self._commit(replace(self._contents, users=change(self.users)))
+            users = change(self.users)
+            kept = trash.without_unknown(self.trash, users)
+            self._commit(replace(self._contents, users=users, trash=kept))
 
     def close(self) -> None:
         """Close all stores and give the directory up. Closing again does nothing."""
@@ -318,11 +396,8 @@ class Catalog:
         settings = self._settings
         path: Path | None = None
         if self._directory is not None:
-            path = self._directory / directory_name(database) / directory_name(policy.name)
-            if not path.exists():
-                path.mkdir(parents=True)
-                _sync_directory(path.parent)
-                _sync_directory(self._directory)
+            path = trash.place(self._directory, database, policy.name)
+            OsFiles().make_directory(path)
         return ParquetStorage(
             path,
             overwrite=True,  # InfluxDB's rule: points of equal series and time are one
@@ -339,35 +414,56 @@ class Catalog:
     def _put(self, database: Database) -> None:
         self._commit(self._contents.with_database(database))
 
-    def _commit(self, contents: _Contents) -> None:
+    def _commit(self, contents: Contents) -> None:
         """Write the new state, then show it."""
         if self._is_closed:
             raise StorageClosed("the catalog is closed")
         if self._directory is not None:
-            _write(self._directory / "catalog.json", contents)
+            catalogfile.write(self._directory, contents)
         self._contents = contents
 
-    def _drop(self, contents: _Contents, database: str, policy: str) -> None:
-        self._commit(replace(contents, dropping=(*contents.dropping, (database, policy))))
-        gone = [key for key in self._stores if key[0] == database and policy in {"", key[1]}]
+    def _new_trash_id(self) -> int:
+        """Return an id for what is dropped now, above all there are."""
+        return max([time.time_ns(), *(entry.id + 1 for entry in self.trash)])
+
+    def _drop(self, contents: Contents, entry: Trashed) -> None:
+        """Show the new state, and put what it lacks, a database or policy, into the trash."""
+        entry = replace(entry, id=self._new_trash_id())
+        policy = "" if entry.kind is Kind.DATABASE else entry.name
+        if self._directory is not None and self.kept_ns:
+            size = trash.size_of(trash.place(self._directory, entry.database, policy))
+            contents = replace(contents, trash=(*self.trash, replace(entry, size_bytes=size)))
+        noted = (*contents.dropping, (entry.database, policy, entry.id))
+        self._commit(replace(contents, dropping=noted))
+        gone = [key for key in self._stores if key[0] == entry.database and policy in {"", key[1]}]
         self._close_stores(gone)
         self._finish_drops()
+        self._sweep()
+
+    def _bring_back(self, contents: Contents, entry: Trashed, database: str, policy: str) -> None:
+        """Move files of the trash to a place that nobody has, and show the state that has them."""
+        self._finish_drops()
+        if self._directory is not None:
+            note = (database, policy, entry.id)
+            self._commit(replace(self._contents, dropping=(note,)))
+            place = trash.place(self._directory, database, policy)
+            trash.give_back(self._directory, entry.id, place)
+        self._commit(replace(contents, dropping=()))
 
     def _finish_drops(self) -> None:
-        """Delete the files of everything noted as dropping, then the notes."""
+        """Move the files of everything noted as dropping, then forget the notes."""
         dropping = self._contents.dropping
         if not dropping:
             return
         if self._directory is not None:
-            for database, policy in dropping:
-                path = self._directory / directory_name(database)
-                path = path / directory_name(policy) if policy else path
-                try:
-                    if path.exists():
-                        shutil.rmtree(path)
-                except OSError as exc:
-                    raise StorageError(f"dropped, but not deleted: {exc}") from exc
+            for database, policy, trash_id in dropping:
+                place = trash.place(self._directory, database, policy)
+                trash.take(self._directory, place, trash_id)
         self._commit(replace(self._contents, dropping=()))
+
+    def _sweep(self) -> None:
+        if self._directory is not None:
+            trash.sweep(self._directory, self.trash)
 
     def _close_stores(self, keys: list[_StoreKey]) -> None:
         failures: list[Exception] = []
@@ -379,75 +475,3 @@ class Catalog:
                 failures.append(exc)
         if failures:
             raise failures[0]
-
-
-# --- catalog.json ---------------------------------------------------------------------------------
-def _lock_directory(directory: Path) -> int:
-    fd = os.open(directory / "catalog.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as exc:
-        os.close(fd)
-        raise StorageLocked(f"{directory}: another process owns this data directory") from exc
-    return fd
-
-
-def _read(path: Path) -> _Contents:
-    if not path.exists():
-        return _Contents()
-    try:
-        document = orjson.loads(path.read_bytes())
-        if document["version"] != 1:
-            raise ValueError(f"unknown version {document['version']!r}")
-        databases = {
-            entry["name"]: Database(
-                entry["name"],
-                tuple(RetentionPolicy(**policy) for policy in entry["policies"]),
-                entry["default_policy"],
-                tuple(ContinuousQuery(**query) for query in entry.get("continuous_queries", ())),
-                tuple(
-                    Subscription(**known | {"destinations": tuple(known["destinations"])})
-                    for known in entry.get("subscriptions", ())
-                ),
-            )
-            for entry in document["databases"]
-        }
-        known = [users.from_document(entry) for entry in document.get("users", ())]
-        dropping = tuple((database, policy) for database, policy in document["dropping"])
-    except (ValueError, KeyError, TypeError) as exc:
-        raise CorruptionError(path, None, f"not a catalog: {exc}") from exc
-    return _Contents(databases, {user.name: user for user in known}, dropping)
-
-
-def _write(path: Path, contents: _Contents) -> None:
-    document = {
-        "version": 1,
-        "databases": list(contents.databases.values()),
-        "users": [users.to_document(user) for user in contents.users.values()],
-        "dropping": contents.dropping,
-    }
-    body = orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-    temporary = path.with_suffix(".tmp")
-    try:
-        with open(temporary, "wb", opener=_open_private) as file:
-            file.write(body)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync_directory(path.parent)
-    except OSError as exc:
-        raise StorageError(f"the catalog could not be written: {exc}") from exc
-
-
-def _sync_directory(path: Path) -> None:
-    """Make the names in a directory durable."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _open_private(path: str, flags: int) -> int:
-    """Open a file that only its owner may read: it holds password hashes."""
-    return os.open(path, flags | os.O_CLOEXEC, 0o600)

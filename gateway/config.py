@@ -73,7 +73,12 @@ class Settings:
         "at most 1 GB.",
     )
     retention_interval_s: float = _setting(
-        1800.0, "Seconds between two looks for expired shards; 0 never looks."
+        1800.0, "Seconds between two looks for expired shards and trash; 0 never looks."
+    )
+    trash_hours: float = _setting(
+        24.0,
+        "Hours that dropped databases, retention policies and measurements are kept for UNDROP; 0 "
+        "deletes them at once.",
     )
     continuous_interval_s: float = _setting(
         1.0, "Seconds between two looks for continuous queries that are due; 0 runs none."

@@ -6,9 +6,12 @@ Source: influxd 1.x services/meta (NormalisedShardDuration, CreateRetentionPolic
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from gateway.errors import RetentionPolicyNotFound, StatementError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 from tinyflux.batch import MAX_TIME_NS, MIN_TIME_NS
 
 HOUR_NS: Final = 3_600_000_000_000
@@ -123,6 +126,11 @@ class Database:
             subscriptions=tuple(s for s in self.subscriptions if s.retention_policy != name),
         )
 
+    def only_policy(self, name: str) -> Database:
+        """Return a database that has a policy of this one with its subscriptions, and no more."""
+        subscriptions = tuple(s for s in self.subscriptions if s.retention_policy == name)
+        return Database(self.name, (self.policy(name),), name, subscriptions=subscriptions)
+
     def continuous_query(self, name: str) -> ContinuousQuery | None:
         """Return a continuous query; None when there is none of this name."""
         return next((query for query in self.continuous_queries if query.name == name), None)
@@ -131,6 +139,24 @@ class Database:
         """Return a subscription of a policy; None when there is none of this name."""
         wanted = policy, name
         return next((s for s in self.subscriptions if (s.retention_policy, s.name) == wanted), None)
+
+
+def from_document(document: Mapping[str, Any]) -> Database:
+    """Return the database that a document of catalog.json says: the fields of these classes.
+
+    Raises:
+        KeyError, TypeError: It says none.
+    """
+    return Database(
+        document["name"],
+        tuple(RetentionPolicy(**policy) for policy in document["policies"]),
+        document["default_policy"],
+        tuple(ContinuousQuery(**query) for query in document.get("continuous_queries", ())),
+        tuple(
+            Subscription(**known | {"destinations": tuple(known["destinations"])})
+            for known in document.get("subscriptions", ())
+        ),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Drops expired shards: looks at every policy with a duration, at once and then periodically."""
+"""Drops what is too old, at once and then periodically: shards, and what is in the trash."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
+from gateway import measurements, trash
 from gateway.errors import InfluxError
 from tinyflux.errors import TinyFluxError
 
@@ -17,10 +18,34 @@ _log = logging.getLogger(__name__)
 
 
 async def run(catalog: Catalog, interval_s: float) -> None:
-    """Expire for ever, each look in a thread; cancel to stop. An interval of 0 never looks."""
+    """Look for ever, each time in a thread; cancel to stop. An interval of 0 never looks."""
     while interval_s:
-        await asyncio.to_thread(expire, catalog, time.time_ns())
+        await asyncio.to_thread(look, catalog, time.time_ns())
         await asyncio.sleep(interval_s)
+
+
+def look(catalog: Catalog, now_ns: int) -> None:
+    """Drop what is too old."""
+    expire(catalog, now_ns)
+    empty_trash(catalog, now_ns)
+
+
+def empty_trash(catalog: Catalog, now_ns: int) -> None:
+    """Delete what has been in the trash for too long, and the oldest where there is too much."""
+    try:
+        purge_trash(catalog, trash.first_kept(catalog.trash, now_ns, catalog.kept_ns))
+    except (InfluxError, TinyFluxError) as exc:
+        _log.warning("trash not emptied error=%s", exc)
+
+
+def purge_trash(catalog: Catalog, before_id: int) -> int:
+    """Delete what is in the trash with smaller ids. Returns how many things these were.
+
+    Raises:
+        StorageError: The catalog could not be written.
+    """
+    # In this order: measurements wait for databases that have them.
+    return catalog.purge_trash(before_id) + measurements.purge(catalog, before_id)
 
 
 def expire(catalog: Catalog, now_ns: int) -> int:

@@ -303,6 +303,50 @@ class DropShard:
     id: int
 
 
+# --- not InfluxDB's -------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class UndropDatabase:
+    """`UNDROP DATABASE name [AS new_name]`."""
+
+    name: str
+    new_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UndropRetentionPolicy:
+    """`UNDROP RETENTION POLICY name ON database [AS new_name]`."""
+
+    name: str
+    database: str
+    new_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UndropMeasurement:
+    """`UNDROP MEASUREMENT name [AS new_name]`."""
+
+    name: str
+    new_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RenameMeasurement:
+    """`ALTER MEASUREMENT name RENAME TO new_name`."""
+
+    name: str
+    new_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShowTrash:
+    """`SHOW TRASH`."""
+
+
+@dataclass(frozen=True, slots=True)
+class PurgeTrash:
+    """`PURGE TRASH`."""
+
+
 # --- users ----------------------------------------------------------------------------------------
 class Privilege(StrEnum):
     """A right on a database."""
@@ -592,6 +636,12 @@ Statement: TypeAlias = (
     | DropSeries
     | DropMeasurement
     | DropShard
+    | UndropDatabase
+    | UndropRetentionPolicy
+    | UndropMeasurement
+    | RenameMeasurement
+    | ShowTrash
+    | PurgeTrash
     | CreateUser
     | SetPassword
     | DropUser

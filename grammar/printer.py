@@ -231,6 +231,27 @@ def _(node: ast.DropShard) -> str:
     return f"DROP SHARD {node.id}"
 
 
+# --- not InfluxDB's -------------------------------------------------------------------------------
+@to_influxql.register
+def _(node: ast.UndropDatabase) -> str:
+    return _words(f"UNDROP DATABASE {quoted(node.name)}", _as(node.new_name))
+
+
+@to_influxql.register
+def _(node: ast.UndropRetentionPolicy) -> str:
+    return _words(f"UNDROP {_policy_on(node)}", _as(node.new_name))
+
+
+@to_influxql.register
+def _(node: ast.UndropMeasurement) -> str:
+    return _words(f"UNDROP MEASUREMENT {quoted(node.name)}", _as(node.new_name))
+
+
+@to_influxql.register
+def _(node: ast.RenameMeasurement) -> str:
+    return f"ALTER MEASUREMENT {quoted(node.name)} RENAME TO {quoted(node.new_name)}"
+
+
 # --- users ----------------------------------------------------------------------------------------
 @to_influxql.register
 def _(node: ast.CreateUser) -> str:
@@ -309,6 +330,8 @@ _BARE = (
     ast.ShowQueries,
     ast.ShowShards,
     ast.ShowShardGroups,
+    ast.ShowTrash,
+    ast.PurgeTrash,
 )
 _CAPITAL = re.compile(r"(?<=.)(?=[A-Z])")
 
@@ -473,12 +496,19 @@ def _on(name: str) -> str:
     return f"ON {quoted(name)}" if name else ""
 
 
+def _as(name: str) -> str:
+    return f"AS {quoted(name)}" if name else ""
+
+
 def _with_key(key: ast.NameFilter | None) -> str:
     return f"WITH KEY {to_influxql(key)}" if key else ""
 
 
 def _policy_on(
-    node: ast.CreateRetentionPolicy | ast.AlterRetentionPolicy | ast.DropRetentionPolicy,
+    node: ast.CreateRetentionPolicy
+    | ast.AlterRetentionPolicy
+    | ast.DropRetentionPolicy
+    | ast.UndropRetentionPolicy,
 ) -> str:
     return f"RETENTION POLICY {quoted(node.name)} ON {quoted(node.database)}"
 

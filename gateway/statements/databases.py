@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from gateway.policies import PolicyChange
+from gateway.retention import empty_trash
 from gateway.statements.table import database_of, go_duration, table
 from grammar import ast
 
@@ -24,6 +25,7 @@ def create_database(statement: ast.CreateDatabase, session: Session) -> list[Ser
 def drop_database(statement: ast.DropDatabase, session: Session) -> list[Series]:
     """Drop a database; an unknown one is no error."""
     session.catalog.drop_database(statement.name)
+    empty_trash(session.catalog, session.now_ns)
     return []
 
 
@@ -51,6 +53,7 @@ def drop_retention_policy(statement: ast.DropRetentionPolicy, session: Session) 
     """Drop a retention policy; an unknown one, also of an unknown database, is no error."""
     if statement.database in session.catalog.databases:
         session.catalog.drop_policy(statement.database, statement.name)
+        empty_trash(session.catalog, session.now_ns)
     return []
 
 

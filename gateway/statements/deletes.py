@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from gateway import measurements
 from gateway.errors import StatementError
 from gateway.planner import walk, where
+from gateway.retention import empty_trash
 from gateway.statements.schema import has_time, is_source
 from grammar import ast
 from tinyflux.columnar.base import DeleteRequest
@@ -35,21 +37,16 @@ def drop_series(statement: ast.DropSeries, session: Session) -> list[Series]:
 
 def drop_measurement(statement: ast.DropMeasurement, session: Session) -> list[Series]:
     """Delete a measurement, also its field types; an unknown one is no error."""
-    for storage in _storages(session):
-        storage.drop_measurement(statement.name)
+    measurements.drop(session.catalog, session.database, statement.name)
+    empty_trash(session.catalog, session.now_ns)
     return []
-
-
-def _storages(session: Session) -> Iterable[ColumnarStorage]:
-    entry = session.catalog.database(session.database)
-    return [session.catalog.storage(entry.name, policy.name) for policy in entry.policies]
 
 
 def _delete(
     sources: tuple[ast.Measurement, ...], condition: ast.Expr | None, session: Session
 ) -> None:
     requests: list[tuple[ColumnarStorage, DeleteRequest]] = []
-    for storage in _storages(session):
+    for storage in session.catalog.storages(session.database):
         for name in storage.measurements():
             if sources and not any(is_source(name, source) for source in sources):
                 continue

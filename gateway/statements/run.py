@@ -19,6 +19,7 @@ from gateway.statements import (
     schema,
     server,
     subscriptions,
+    trash,
     users,
 )
 from grammar import ast
@@ -43,6 +44,11 @@ _WRITING: Final = (
     ast.DropSeries,
     ast.DropMeasurement,
     ast.DropShard,
+    ast.UndropDatabase,
+    ast.UndropRetentionPolicy,
+    ast.UndropMeasurement,
+    ast.RenameMeasurement,
+    ast.PurgeTrash,
     ast.CreateUser,
     ast.SetPassword,
     ast.DropUser,
@@ -66,6 +72,7 @@ _RUNNERS: Final = (
     | continuous.RUNNERS
     | subscriptions.RUNNERS
     | explain.RUNNERS
+    | trash.RUNNERS
 )
 
 

@@ -233,6 +233,10 @@ _statements: st.SearchStrategy[ast.Statement] = st.one_of(
         st.builds(ast.IntegerLiteral, _int64s),
         st.builds(ast.StringLiteral, _any_text),
     ),
+    st.builds(ast.UndropDatabase, _names, _maybe_names),
+    st.builds(ast.UndropRetentionPolicy, _names, _names, _maybe_names),
+    st.builds(ast.UndropMeasurement, _names, _maybe_names),
+    st.builds(ast.RenameMeasurement, _names, _names),
     st.builds(ast.KillQuery, st.integers(0, 2**64 - 1), _maybe_names),
     st.builds(ast.ShowStats, _any_text),
     st.builds(
@@ -293,6 +297,7 @@ def test_any_text_parses_or_is_a_parse_error(text: str) -> None:
 
 
 _WORDS = [*reserved_words(), "a", "fill", "tz", "time", "verbose", "future", "'x'", '"y"', "/z/"]
+_WORDS += ["undrop", "purge", "trash", "rename"]
 _WORDS += ["1", "1.5", "1h", "$p", "(", ")", ",", ";", ".", ":", "::", "*", "+", "-", "=", "=~"]
 _WORDS.sort()
 

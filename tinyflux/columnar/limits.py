@@ -85,7 +85,9 @@ class SeriesLimits:
 
     def _room(self, wanted: int) -> int:
         """Return how many series may come; as many as wanted without a limit."""
-        return self._max_series - sum(map(len, self._indexes)) if self._max_series else wanted
+        if not self._max_series:
+            return wanted
+        return self._max_series - sum(index.view().count for index in self._indexes)
 
     def _too_many_series(self) -> str:
         widest = max((index.widest_tag() for index in self._indexes), default=(0, "", ""))

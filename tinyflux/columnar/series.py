@@ -276,6 +276,7 @@ class SeriesIndex:
             (len(tag.lookup), measurement.name, key)
             for measurement in list(self._measurements.values())
             for key, tag in measurement.tags.items()
+            if not measurement.name.startswith(HIDDEN)
         )
         return max(tags, default=(0, "", ""))
 

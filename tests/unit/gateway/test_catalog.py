@@ -19,6 +19,7 @@ from gateway.policies import (
     shard_duration,
 )
 from tinyflux.batch import BatchBuilder, series_key
+from tinyflux.columnar.files import OsFiles
 from tinyflux.errors import CorruptionError, StorageClosed, StorageError, StorageLocked
 
 if TYPE_CHECKING:
@@ -226,10 +227,35 @@ def test_drop_that_a_crash_cut_short_is_finished_at_the_next_start(tmp_path: Pat
     again.close()
 
 
-def test_name_is_not_given_again_while_its_files_cannot_be_deleted(
+def test_name_is_not_given_again_while_its_files_cannot_be_moved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     catalog = Catalog(tmp_path, Settings())
+    catalog.create_database("t")
+    _write(catalog, "t")
+
+    def fail(_: OsFiles, source: Path, target: Path) -> None:
+        raise PermissionError(13, "not yours", str(source))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(OsFiles, "replace", fail)
+        with pytest.raises(StorageError, match="dropped, but not removed"):
+            catalog.drop_database("t")
+        assert "t" not in catalog.databases
+        with pytest.raises(StorageError, match="dropped, but not removed"):
+            catalog.create_database("t")
+    catalog.create_database("t")
+    assert catalog.storage("t").measurements() == []
+    catalog.drop_database("other")
+    _write(catalog, "t")
+    assert catalog.storage("t").measurements() == ["cpu"]
+    catalog.close()
+
+
+def test_files_that_cannot_be_deleted_are_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog = Catalog(tmp_path, Settings(trash_hours=0))
     catalog.create_database("t")
     _write(catalog, "t")
 
@@ -238,17 +264,13 @@ def test_name_is_not_given_again_while_its_files_cannot_be_deleted(
 
     with monkeypatch.context() as patched:
         patched.setattr("shutil.rmtree", fail)
-        with pytest.raises(StorageError, match="dropped, but not deleted"):
-            catalog.drop_database("t")
-        assert "t" not in catalog.databases
-        with pytest.raises(StorageError, match="dropped, but not deleted"):
-            catalog.create_database("t")
+        catalog.drop_database("t")
+    assert len(list((tmp_path / ".trash").iterdir())) == 1
     catalog.create_database("t")
     assert catalog.storage("t").measurements() == []
-    catalog.drop_database("other")
-    _write(catalog, "t")
-    assert catalog.storage("t").measurements() == ["cpu"]
     catalog.close()
+    Catalog(tmp_path, Settings()).close()
+    assert list((tmp_path / ".trash").iterdir()) == []
 
 
 @pytest.mark.parametrize(

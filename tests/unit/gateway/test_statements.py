@@ -100,6 +100,10 @@ def test_measurements_of_all_databases_and_policies_are_listed(ask: Ask) -> None
         ("SET PASSWORD FOR u = 'p'", "user not found"),
         ("RUN CONTINUOUS QUERY c ON t FROM 0 TO 1", "database not found: t"),
         ("KILL QUERY 99999", "no such query id: 99999"),
+        ("UNDROP DATABASE t", "database not in the trash: t"),
+        ("UNDROP RETENTION POLICY p ON t", "database not found: t"),
+        ("UNDROP MEASUREMENT m", "database not found: "),
+        ("ALTER MEASUREMENT m RENAME TO n", "database not found: "),
     ],
 )
 def test_what_the_server_does_not_have_is_refused_and_not_acknowledged(

@@ -308,6 +308,13 @@ def test_call_of_a_wildcard_may_keep_the_names_of_the_fields(call: str) -> None:
         ("RUN CONTINUOUS QUERY c ON d", "found EOF, expected FROM at line 1, char 29"),
         ("RUN CONTINUOUS QUERY c ON d FROM 1", "found EOF, expected TO at line 1, char 35"),
         ("RUN CONTINUOUS QUERY c ON d FROM a < 1", "found <, expected TO at line 1, char 36"),
+        ("UNDROP x", "found x, expected DATABASE, MEASUREMENT, RETENTION at line 1, char 8"),
+        ("UNDROP DATABASE", "found EOF, expected identifier at line 1, char 17"),
+        ("UNDROP DATABASE x AS", "found EOF, expected identifier at line 1, char 22"),
+        ("UNDROP RETENTION POLICY p", "found EOF, expected ON at line 1, char 27"),
+        ("ALTER MEASUREMENT m", "found EOF, expected RENAME at line 1, char 21"),
+        ("ALTER MEASUREMENT m RENAME n", "found n, expected TO at line 1, char 28"),
+        ("PURGE", "found EOF, expected TRASH at line 1, char 7"),
     ],
 )
 def test_error_in_what_is_not_influxdbs_is_in_its_words(text: str, error: str) -> None:
@@ -321,7 +328,11 @@ def test_statements_are_read_in_order() -> None:
 
 
 @pytest.mark.parametrize(
-    "word", ["fill", "tz", "verbose", "future", "past", "time", "now", "Float", "run", "late"]
+    "word",
+    [
+        *("fill", "tz", "verbose", "future", "past", "time", "now", "Float", "run", "late"),
+        *("undrop", "rename", "purge", "trash"),
+    ],
 )
 def test_word_that_is_not_reserved_is_a_name(word: str) -> None:
     select = _select(f"SELECT {word} AS {word} FROM {word} WHERE {word} = 1 GROUP BY {word}")
