@@ -2,6 +2,7 @@
 
     data/catalog.json             this catalog, replaced atomically; the truth about what exists
     data/continuous.json          how far the continuous queries came (`gateway.continuous`)
+    data/shards.json              the numbers of shards (`gateway.shards`)
     data/catalog.lock             held while a process owns the directory
     data/<database>/<policy>/     one TinyFlux store, opened at first use
     data/.trash/<id>/             files of what was dropped (`gateway.trash`)
@@ -43,6 +44,7 @@ from gateway.policies import (
     directory_name,
     new_policy,
 )
+from gateway.shards import ShardNumbers
 from gateway.trash import Kind, Trashed
 from tinyflux.columnar.files import OsFiles
 from tinyflux.columnar.limits import SeriesLimits
@@ -87,6 +89,7 @@ class Catalog:
         self._stores: dict[_StoreKey, ColumnarStorage] = {}
         self._limits: dict[str, SeriesLimits] = {}  # of the stores of a database
         self._contents = Contents()
+        self.shard_numbers = ShardNumbers(None)
         self._listeners: tuple[Listener, ...] = ()
         self._is_closed = False
         self._lock_fd = -1
@@ -95,6 +98,7 @@ class Catalog:
             self._lock_fd = catalogfile.lock(directory)
             try:
                 self._contents = catalogfile.read(directory)
+                self.shard_numbers = ShardNumbers(directory / "shards.json")
                 self._finish_drops()
                 trash.sweep(directory, self._contents.trash)
             except BaseException:
@@ -257,10 +261,9 @@ class Catalog:
             self._put(entry.with_policy(policy, is_default=change.is_default))
 
     def alter_policy(self, database: str, name: str, change: PolicyChange) -> None:
-        """Change a retention policy.
+        """Change a retention policy. A new shard duration holds for new shards.
 
-        Differs from influxd: a store keeps the shard duration it was made with, so a new one is
-        shown but holds only for a policy that was never written to.
+        Differs from influxd: a new shard never overlaps an older one.
 
         Raises:
             DatabaseNotFound: No such database.
@@ -271,8 +274,13 @@ class Catalog:
             entry = self.database(database)
             if not entry.has_policy(name):
                 raise RetentionPolicyNotFound(name)
-            policy = altered_policy(entry.policy(name), change)
+            old = entry.policy(name)
+            policy = altered_policy(old, change)
+            if policy.shard_duration_ns != old.shard_duration_ns:
+                self._open(database, name)  # by the old duration: its shards keep their bounds
             self._put(entry.with_policy(policy, is_default=change.is_default))
+            if (store := self._stores.get((database, name))) is not None:
+                store.set_shard_duration(policy.shard_duration_ns)
 
     def drop_policy(self, database: str, name: str) -> bool:
         """Drop a retention policy with all its points. Returns whether it existed.
@@ -437,6 +445,7 @@ class Catalog:
         self._commit(replace(contents, dropping=noted))
         gone = [key for key in self._stores if key[0] == entry.database and policy in {"", key[1]}]
         self._close_stores(gone)
+        self.shard_numbers.forget(entry.database, policy)
         self._finish_drops()
         self._sweep()
 

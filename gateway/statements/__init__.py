@@ -7,7 +7,8 @@
     explain.py     EXPLAIN and EXPLAIN ANALYZE
     continuous.py  CREATE, DROP, SHOW, RUN of continuous queries
     subscriptions.py  CREATE, DROP, SHOW of subscriptions
-    server.py      SHOW QUERIES, STATS, DIAGNOSTICS, SHARDS; KILL QUERY
+    server.py      SHOW QUERIES, STATS, DIAGNOSTICS; KILL QUERY
+    shards.py      SHOW SHARDS, SHOW SHARD GROUPS, DROP SHARD
     users.py       CREATE, DROP USER, SET PASSWORD, GRANT, REVOKE, SHOW USERS, GRANTS
 
 `results_of` runs the statements of a request in order; an error stays in its own result.

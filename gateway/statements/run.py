@@ -18,6 +18,7 @@ from gateway.statements import (
     explain,
     schema,
     server,
+    shards,
     subscriptions,
     trash,
     users,
@@ -68,6 +69,7 @@ _RUNNERS: Final = (
     | cardinality.RUNNERS
     | deletes.RUNNERS
     | server.RUNNERS
+    | shards.RUNNERS
     | users.RUNNERS
     | continuous.RUNNERS
     | subscriptions.RUNNERS

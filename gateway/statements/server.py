@@ -1,4 +1,4 @@
-"""The server itself: what runs, what it counts, what it is. It numbers no shards."""
+"""The server itself: what runs, what it counts, what it is."""
 
 from __future__ import annotations
 
@@ -31,16 +31,6 @@ _GAP_COLUMNS: Final = [
     "points",
     "segment",
     "reason",
-]
-_SHARD_COLUMNS: Final = [
-    "id",
-    "database",
-    "retention_policy",
-    "shard_group",
-    "start_time",
-    "end_time",
-    "expiry_time",
-    "owners",
 ]
 
 
@@ -136,28 +126,9 @@ def _missing(session: Session) -> list[tuple[object, ...]]:
     ]
 
 
-def show_shards(_: ast.ShowShards, session: Session) -> list[Series]:
-    """List no shards: they are not numbered here and nobody may address one."""
-    return [table(_SHARD_COLUMNS, [], name) for name in session.catalog.databases]
-
-
-def show_shard_groups(_: ast.ShowShardGroups, session: Session) -> list[Series]:  # noqa: ARG001
-    """List no shard groups, as `show_shards`."""
-    columns = [name for name in _SHARD_COLUMNS if name not in {"shard_group", "owners"}]
-    return [table(columns, [], "shard groups")]
-
-
-def nothing(_: ast.Statement, session: Session) -> list[Series]:  # noqa: ARG001
-    """Answer an empty result: there is nothing to drop."""
-    return []
-
-
 RUNNERS: Final[dict[type[ast.Statement], Runner]] = {
     ast.ShowQueries: show_queries,
     ast.KillQuery: kill_query,
     ast.ShowStats: show_stats,
     ast.ShowDiagnostics: show_diagnostics,
-    ast.ShowShards: show_shards,
-    ast.ShowShardGroups: show_shard_groups,
-    ast.DropShard: nothing,
 }

@@ -27,6 +27,7 @@ TIMEOUT_S = 30.0
 NEAR_ZERO = 1e-13
 # Shards are numbered over the life of a server.
 SHARD_NUMBER = re.compile(r"shard \d+:")
+SHARD_ROW = re.compile(r'\[\d+,("[^"]*","[^"]*"),(?:\d+,)?(?="\d{4}-)')
 
 Json: TypeAlias = "str | bool | Number | list[Json] | Members | None"
 
@@ -71,7 +72,8 @@ class Client:
         self._connection.request(method, self._base + path, body, headers or {})
         response = self._connection.getresponse()
         text = response.read().decode("utf-8", "surrogateescape").removesuffix("\n")
-        return Answer(response.status, SHARD_NUMBER.sub("shard N:", text))
+        text = SHARD_ROW.sub(r'["N",\1,', SHARD_NUMBER.sub("shard N:", text))
+        return Answer(response.status, text)
 
     def send(self, case: Case) -> Answer:
         """Send a case: a write by POST, a query by GET or as the case's `method` says."""

@@ -1,4 +1,6 @@
-"""The machine stops in any operation of a flush, a compaction or an expiry: nothing is lost."""
+"""The machine stops in any operation of a flush, a compaction, an expiry, a drop of a shard or a
+change of their duration: nothing is lost.
+"""
 
 from __future__ import annotations
 
@@ -35,6 +37,15 @@ def expire(store: ParquetStorage) -> None:
     store.expire(5)
 
 
+def change_shard_duration(store: ParquetStorage) -> None:
+    store.set_shard_duration(6)
+
+
+def drop_last_shard(store: ParquetStorage) -> None:
+    if shards := store.shards():
+        store.drop_shard(shards[-1])
+
+
 def same(old: State) -> State:
     return old
 
@@ -43,16 +54,22 @@ def expired(old: State) -> State:
     return {n: values for n, values in old.items() if n >= 4}
 
 
+def nothing(_: State) -> State:
+    return {}
+
+
 def moves() -> list[tuple[Callable[[ParquetStorage], object], Callable[[State], State]]]:
-    """Return the steps of the log's test, with a flush behind each, a compaction, an expiry."""
+    """Return the steps of the log's test, with a flush behind each, and all that moves shards."""
     steps: list[tuple[Callable[[ParquetStorage], object], Callable[[State], State]]] = []
     for number, step in enumerate(STEPS):
         steps += [step, (flush, same)]
+        if number == 2:
+            steps.append((change_shard_duration, same))
         if number == 5:
             steps.append((compact, same))
         if number == 8:
             steps.append((expire, expired))
-    return steps
+    return [*steps, (drop_last_shard, nothing)]
 
 
 def run_until_crash(files: CrashFS) -> list[State]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -320,6 +320,18 @@ class WriteResult:
     rejected: tuple[Rejection, ...] = ()
 
 
+class Shard(NamedTuple):
+    """A time range of a store whose points are kept, and go, together.
+
+    Attributes:
+        first_ns: Its first time.
+        last_ns: Its last time, inclusive.
+    """
+
+    first_ns: int
+    last_ns: int
+
+
 @dataclass(frozen=True, slots=True)
 class DeleteRequest:
     """Which points to delete: those of matching series in a closed time interval.
@@ -477,6 +489,21 @@ class ColumnarStorage(Storage, Reader):
     @abstractmethod
     def expire(self, before_ns: int) -> int:
         """Remove the shards that end at or before a time, durably; returns how many these were."""
+
+    @abstractmethod
+    def shards(self) -> list[Shard]:
+        """Return the shards that have points, ascending; they do not overlap.
+
+        One whose points were all deleted may be among them for a while.
+        """
+
+    @abstractmethod
+    def drop_shard(self, shard: Shard) -> bool:
+        """Remove a shard with its points, durably; returns whether it was there."""
+
+    @abstractmethod
+    def set_shard_duration(self, duration_ns: int) -> None:
+        """Say how long new shards are; those that are there keep their bounds."""
 
     @abstractmethod
     def snapshot(self) -> Reader:

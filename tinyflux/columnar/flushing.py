@@ -143,13 +143,13 @@ class Flushing:
             self._segments.finish(change)
             self._state.show_segments()
 
-    def expire(self, border_ns: int) -> int:
-        """Remove the shards before a border between shards, durably. Returns how many it were."""
+    def remove_shards(self, first_ns: int, last_ns: int) -> int:
+        """Remove all shards between two borders, durably. Returns how many it were."""
         with self._lock:
             self._state.check_open()
             self._log.drain()
             must_flush = any(
-                table.has_rows_before(border_ns) for table in self._state.layers.memtables
+                table.with_rows_in(first_ns, last_ns) for table in self._state.layers.memtables
             )
         with self._segments.step:
             self._mend()
@@ -157,10 +157,17 @@ class Flushing:
                 self._flush()
             with self._lock:
                 self._log.drain()  # series whose first points are on their way are not empty
-                n_shards = self._state.expire(border_ns)
+                n_shards = self._state.remove_shards(first_ns, last_ns)
             if n_shards:
                 self._flush(anyway=True)
         return n_shards
+
+    def set_shard_duration(self, duration_ns: int) -> None:
+        """Say how long new shards are, durably; those of rows in memory get their bounds before."""
+        with self._segments.step:
+            self._flush()
+            with self._lock:
+                self._state.set_shard_duration(duration_ns)
 
     # In the background
 

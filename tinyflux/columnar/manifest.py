@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import orjson
 
-from tinyflux.batch import FieldType
+from tinyflux.batch import MAX_TIME_NS, FieldType
+from tinyflux.columnar.base import Shard
 from tinyflux.columnar.files import MANIFEST_NAME, write_file
 from tinyflux.columnar.segment import SegmentInfo
 from tinyflux.errors import CorruptionError
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
 
     from tinyflux.columnar.files import FileSystem
 
-_HEAD: Final = b"tinyflux manifest 1 "
+_HEAD: Final = b"tinyflux manifest "
+_VERSION: Final = 2
+_WITHOUT_SHARDS: Final = 1  # all shards of one duration, on a grid that began in 1970
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +54,11 @@ class Manifest:
     """The state of a store on disk.
 
     Attributes:
-        shard_duration_ns: How long a shard is.
+        shard_duration_ns: How long new shards are.
         first_log: Log files with a smaller number are dead.
         next_file: A number above those of all segment and series files there ever were.
         next_series: An id above those of all series there ever were before `first_log`.
+        shards: The shards that have segments, ascending, without overlap.
         series: The series files, by ascending ids.
         fields: Measurement to its field keys and types.
         segments: The segments.
@@ -64,6 +68,7 @@ class Manifest:
     first_log: int = 1
     next_file: int = 1
     next_series: int = 0
+    shards: tuple[Shard, ...] = ()
     series: tuple[SeriesFile, ...] = ()
     fields: Mapping[str, Mapping[str, FieldType]] = field(default_factory=dict)
     segments: tuple[SegmentInfo, ...] = ()
@@ -77,6 +82,7 @@ def encode_manifest(manifest: Manifest) -> bytes:
             "first_log": manifest.first_log,
             "next_file": manifest.next_file,
             "next_series": manifest.next_series,
+            "shards": list(map(tuple, manifest.shards)),
             "series": [dataclasses.astuple(file) for file in manifest.series],
             "fields": {
                 name: {key: int(kind) for key, kind in fields.items()}
@@ -85,7 +91,7 @@ def encode_manifest(manifest: Manifest) -> bytes:
             "segments": [dataclasses.astuple(info) for info in manifest.segments],
         }
     )
-    return _HEAD + b"%08x\n" % zlib.crc32(body) + body + b"\n"
+    return _HEAD + b"%d %08x\n" % (_VERSION, zlib.crc32(body)) + body + b"\n"
 
 
 def decode_manifest(data: bytes, path: Path) -> Manifest:
@@ -95,23 +101,39 @@ def decode_manifest(data: bytes, path: Path) -> Manifest:
         CorruptionError: They say none, or are not what was written. path is for the message.
     """
     head, _, body = data.partition(b"\n")
-    if not head.startswith(_HEAD):
+    version = next(
+        (v for v in (_VERSION, _WITHOUT_SHARDS) if head.startswith(_HEAD + b"%d " % v)), 0
+    )
+    if not version:
         raise CorruptionError(path, 0, "not a manifest of a known version")
-    if head[len(_HEAD) :] != b"%08x" % zlib.crc32(body[:-1]) or body[-1:] != b"\n":
+    if head != _HEAD + b"%d %08x" % (version, zlib.crc32(body[:-1])) or body[-1:] != b"\n":
         raise CorruptionError(path, None, "the checksum does not match")
     document = orjson.loads(body)
+    segments = tuple(SegmentInfo(*entry) for entry in document["segments"])
+    if version == _WITHOUT_SHARDS:
+        document["shards"] = _shards_of_one_duration(segments, document["shard_duration_ns"])
     return Manifest(
         document["shard_duration_ns"],
         document["first_log"],
         document["next_file"],
         document["next_series"],
+        tuple(Shard(*entry) for entry in document["shards"]),
         tuple(SeriesFile(*entry) for entry in document["series"]),
         {
             name: {key: FieldType(kind) for key, kind in fields.items()}
             for name, fields in document["fields"].items()
         },
-        tuple(SegmentInfo(*entry) for entry in document["segments"]),
+        segments,
     )
+
+
+def _shards_of_one_duration(
+    segments: Sequence[SegmentInfo], duration_ns: int
+) -> list[tuple[int, int]]:
+    """Return the shards of segments as they were before the manifest said them."""
+    firsts = sorted({info.shard_ns for info in segments})
+    ends = [(first // duration_ns + 1) * duration_ns for first in firsts]
+    return [(first, min(end - 1, MAX_TIME_NS)) for first, end in zip(firsts, ends, strict=True)]
 
 
 def read_manifest(files: FileSystem, directory: Path) -> Manifest | None:

@@ -235,22 +235,21 @@ class Memtable:
         """Remove the rows of a measurement (its number)."""
         self.rewrite([measurement], lambda _: empty_run())
 
-    def has_rows_before(self, time_ns: int) -> bool:
-        """Return whether there are rows before a time."""
+    def with_rows_in(self, first_ns: int, last_ns: int) -> list[int]:
+        """Return the numbers of the measurements that may have rows in a closed interval."""
         view = self.view()
-        return any(
-            run.first_ns < time_ns for number in view.measurements() for run in view.sources(number)
-        )
-
-    def expire(self, before_ns: int) -> list[int]:
-        """Remove the rows before a time. Returns the numbers of the measurements that had some."""
-        view = self.view()
-        numbers = [
+        return [
             number
             for number in view.measurements()
-            if any(run.first_ns < before_ns for run in view.sources(number))
+            if any(
+                run.first_ns <= last_ns and run.last_ns >= first_ns for run in view.sources(number)
+            )
         ]
-        self.rewrite(numbers, lambda run: run.keep(run.times >= before_ns))
+
+    def cut(self, first_ns: int, last_ns: int) -> list[int]:
+        """Remove the rows of a closed interval; returns whose, as `with_rows_in`."""
+        numbers = self.with_rows_in(first_ns, last_ns)
+        self.rewrite(numbers, lambda run: run.keep((run.times < first_ns) | (run.times > last_ns)))
         return numbers
 
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from tinyflux.batch import MIN_TIME_NS
 from tinyflux.columnar.base import DeleteRequest, WriteResult
 from tinyflux.columnar.batchcodec import encode, encode_ranges, encode_rename, encode_rewrite
 from tinyflux.columnar.chunks import DEFAULT_CHUNK_BYTES
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
         Rejection,
         Replacement,
         ScanRequest,
+        Shard,
     )
     from tinyflux.columnar.chunks import ChunkCache
     from tinyflux.columnar.files import FileSystem, Lock
@@ -83,7 +85,7 @@ class ParquetStorage(LiveReader, ItemStorage):
         log_file_bytes: About how long a log file gets.
         flush_bytes: How many bytes of points are held in memory before they go into segments.
         flush_after_s: How long points are held in memory, when there are many enough.
-        shard_duration_ns: How long a shard is. A store keeps what it was made with.
+        shard_duration_ns: How long new shards are; None leaves it as it was, a week in a new store.
         chunk_cache_bytes: How much of what was read from segments is kept in memory.
         memory: Bounds that several stores share; in place of `chunk_cache_bytes`.
         limits: Of series, that several stores share.
@@ -104,7 +106,7 @@ class ParquetStorage(LiveReader, ItemStorage):
         log_file_bytes: int = _LOG_FILE_BYTES,
         flush_bytes: int = _FLUSH_BYTES,
         flush_after_s: float = 600.0,
-        shard_duration_ns: int = DEFAULT_SHARD_DURATION_NS,
+        shard_duration_ns: int | None = None,
         chunk_cache_bytes: int = DEFAULT_CHUNK_BYTES,
         memory: Memory | None = None,
         limits: SeriesLimits | None = None,
@@ -115,18 +117,19 @@ class ParquetStorage(LiveReader, ItemStorage):
         self.overwrite = overwrite
         self.path = None if path is None else Path(path)
         self._lock = threading.RLock()
-        self._state = State(overwrite=overwrite)
+        self._state = State(
+            overwrite=overwrite, shard_duration_ns=shard_duration_ns or DEFAULT_SHARD_DURATION_NS
+        )
         self._temporary: list[Point] = []
         self._files: FileSystem = OsFiles() if files is None else files
         self._directory_lock: Lock | None = None
         self._log: Log | None = None
         self._flushing: Flushing | None = None
         self._recovered = (0, 0)  # frames read, damaged places
-        self._shard_duration_ns = shard_duration_ns
         if self.path is not None:
             if memory is None:
                 memory = Memory(_MOST_FLUSHES_HELD * flush_bytes, chunk_cache_bytes)
-            segments = self._open(self.path, memory.chunks, sync, log_file_bytes)
+            segments = self._open(self.path, memory.chunks, sync, log_file_bytes, shard_duration_ns)
             assert self._log is not None
             self._flushing = Flushing(
                 f"flusher {path}",
@@ -147,7 +150,12 @@ class ParquetStorage(LiveReader, ItemStorage):
     # Opening and closing
 
     def _open(
-        self, path: Path, chunks: ChunkCache, sync: SyncMode, log_file_bytes: int
+        self,
+        path: Path,
+        chunks: ChunkCache,
+        sync: SyncMode,
+        log_file_bytes: int,
+        shard_duration_ns: int | None,
     ) -> Segments:
         """Take the directory, and read what it says. The log is open afterwards."""
         directory = path / LOG_DIRECTORY
@@ -159,12 +167,11 @@ class ParquetStorage(LiveReader, ItemStorage):
                 self._files,
                 chunks,
                 overwrite=self.overwrite,
-                shard_duration_ns=self._shard_duration_ns,
+                shard_duration_ns=shard_duration_ns,
             )
             segments.restore(self._state.index)
             self._state.segments = segments
             self._state.show_segments()
-            self._shard_duration_ns = segments.manifest.shard_duration_ns
             first = segments.manifest.first_log
             recovery = Recovery(directory, self._files, first)
             for change in recovery.changes():
@@ -412,12 +419,43 @@ class ParquetStorage(LiveReader, ItemStorage):
 
         Series without points left are forgotten, and measurements without series.
         """
-        border = before_ns // self._shard_duration_ns * self._shard_duration_ns
-        if self._flushing is not None:
-            return self._flushing.expire(border)
+        with self._lock:
+            border = self._state.shard_map.at(before_ns).first_ns
+        return self._remove_shards(MIN_TIME_NS, border - 1)
+
+    def shards(self) -> list[Shard]:
+        """Return the shards that have points, ascending.
+
+        One whose points were all deleted may be among them until the next flush.
+        """
         with self._lock:
             self._state.check_open()
-            return self._state.expire(border)
+            return self._state.shards()
+
+    def drop_shard(self, shard: Shard) -> bool:
+        """Remove a shard with its points, durably; returns whether it was there."""
+        return shard in self.shards() and self._remove_shards(*shard) > 0
+
+    def _remove_shards(self, first_ns: int, last_ns: int) -> int:
+        """Remove all shards between two borders; returns how many it were."""
+        if self._flushing is not None:
+            return self._flushing.remove_shards(first_ns, last_ns)
+        with self._lock:
+            self._state.check_open()
+            return self._state.remove_shards(first_ns, last_ns)
+
+    def set_shard_duration(self, duration_ns: int) -> None:
+        """Say how long new shards are, durably; those that are there keep their bounds.
+
+        In memory all shards become so long.
+        """
+        self._state.check_open()
+        if duration_ns == self._state.shard_map.duration_ns:
+            return
+        if self._flushing is not None:
+            self._flushing.set_shard_duration(duration_ns)
+        else:
+            self._state.set_shard_duration(duration_ns)
 
     def _flush_when_due(self) -> None:
         if self._flushing is not None:

@@ -35,7 +35,7 @@ from tinyflux.columnar.quarantine import Quarantine
 from tinyflux.columnar.scan import empty_run, merge_runs
 from tinyflux.columnar.segment import ROW_GROUP_ROWS, Segment, SegmentInfo
 from tinyflux.columnar.series import SeriesIndex
-from tinyflux.columnar.shard import SegmentLayer, layer_of, split_by_shard
+from tinyflux.columnar.shard import DEFAULT_SHARD_DURATION_NS, SegmentLayer, ShardMap, layer_of
 from tinyflux.columnar.storefiles import StoreFiles
 from tinyflux.errors import CorruptionError, StorageError
 
@@ -111,7 +111,7 @@ class Segments:
         files: The file system.
         cache: For decoded chunks.
         overwrite: Whether points of equal series and time are one.
-        shard_duration_ns: How long shards are, for a new store; else the manifest says it.
+        shard_duration_ns: How long new shards are; None leaves it to the manifest, or to a default.
         row_group_rows: Rows of a row group of new segments.
 
     Attributes:
@@ -129,12 +129,16 @@ class Segments:
         cache: ChunkCache,
         *,
         overwrite: bool,
-        shard_duration_ns: int,
+        shard_duration_ns: int | None,
         row_group_rows: int = ROW_GROUP_ROWS,
     ) -> None:
         self.step = threading.Lock()
         self.layer = SegmentLayer()
-        self.manifest = read_manifest(files, directory) or Manifest(shard_duration_ns)
+        manifest = read_manifest(files, directory) or Manifest(DEFAULT_SHARD_DURATION_NS)
+        # What was asked for is in the file from the next step on.
+        self.manifest = replace(
+            manifest, shard_duration_ns=shard_duration_ns or manifest.shard_duration_ns
+        )
         self.quarantine = Quarantine(directory / QUARANTINE_DIRECTORY, files)
         self.on_damage: Callable[[], None] = lambda: None
         self._index = SeriesIndex()
@@ -184,6 +188,17 @@ class Segments:
         """Remove the files that nobody reads any more. Called between steps."""
         self._store.sweep()
 
+    @property
+    def shard_map(self) -> ShardMap:
+        """Which shard a time belongs to."""
+        return ShardMap(self.manifest.shard_duration_ns, self.manifest.shards)
+
+    def set_shard_duration(self, duration_ns: int) -> None:
+        """Say how long new shards are, durably. A step by itself."""
+        manifest = replace(self.manifest, shard_duration_ns=duration_ns)
+        with self._store.undone_on_error():
+            self.manifest = self._store.commit(manifest)
+
     # Begin: the caller holds the writer's lock
 
     def delete(self, measurement: int, deletion: Deletion) -> None:
@@ -217,8 +232,8 @@ class Segments:
             memtables, index.view(), series, keeps_files, self._renames, first_log, self.layer
         )
 
-    def hide(self, border_ns: int) -> tuple[list[int], set[int]]:
-        """Take the shards that begin before a border between shards from readers.
+    def hide(self, first_ns: int, last_ns: int) -> tuple[list[int], set[int]]:
+        """Take the shards that lie in a closed interval from readers.
 
         They are removed by the next flush, in one step with the series that go with them.
 
@@ -228,9 +243,12 @@ class Segments:
         kept: list[tuple[int, Segment]] = []
         numbers: set[int] = set()
         shards: set[int] = set()
+        doomed = {
+            start for start, end in self.manifest.shards if first_ns <= start and end <= last_ns
+        }
         for number, segments in self.layer.segments.items():
             for segment in segments:
-                if segment.info.shard_ns < border_ns:
+                if segment.info.shard_ns in doomed:
                     numbers.add(number)
                     shards.add(segment.info.shard_ns)
                     self._hidden.append(segment)
@@ -238,7 +256,7 @@ class Segments:
                     kept.append((number, segment))
         if numbers:
             self.layer = layer_of(kept, self.layer.deletions)
-        self.quarantine.forget(lambda gap: gap.last_ns < border_ns)
+        self.quarantine.forget(lambda gap: first_ns <= gap.first_ns and gap.last_ns <= last_ns)
         return sorted(numbers), shards
 
     # Write: without the lock
@@ -401,8 +419,8 @@ class Segments:
         added = []
         run = _living(run, series)
         if len(run):
-            for shard_ns, part in split_by_shard(run, self.manifest.shard_duration_ns):
-                info = self._store.write_segment(part, series, shard_ns)
+            for shard, part in self.shard_map.split(run):
+                info = self._store.write_segment(part, series, shard.first_ns)
                 added.append((number, self._segment(info)))
         return added
 
@@ -439,7 +457,8 @@ class Segments:
         if name_of is not None:
             kept = [replace(info, measurement=name_of[info.number]) for info in kept]
         infos = (*kept, *(segment.info for _, segment in added))
-        return replace(self.manifest, segments=infos)
+        shards = map(self.shard_map.at, sorted({info.shard_ns for info in infos}))
+        return replace(self.manifest, segments=infos, shards=tuple(shards))
 
     def _commit(
         self,

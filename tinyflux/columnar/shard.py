@@ -1,18 +1,21 @@
 """Shards: time ranges of a store, each with segments of its own; and the layer of all segments.
 
-A shard is a range of times `[n * duration, (n + 1) * duration)`. A segment never crosses a border
-between shards, so retention removes whole files. Inside a shard the segments of a measurement may
-overlap in time; `order` says which is newer.
+A new shard is a cell of the grid of the duration that holds at its time, cut off where shards of an
+earlier duration are: shards never overlap. A segment never crosses a border between shards, so
+retention removes whole files. Inside a shard the segments of a measurement may overlap in time;
+`order` says which is newer.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from tinyflux.batch import MAX_TIME_NS, MIN_TIME_NS
+from tinyflux.columnar.base import Shard
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,15 +28,57 @@ if TYPE_CHECKING:
 DEFAULT_SHARD_DURATION_NS: Final = 7 * 86_400 * 1_000_000_000  # influxd: of an infinite policy
 
 
-def split_by_shard(run: Run, duration_ns: int) -> Iterator[tuple[int, Run]]:
-    """Yield the first ns of each shard that has rows, ascending, with its rows."""
-    first, last = run.first_ns // duration_ns, run.last_ns // duration_ns
-    numbers = [first] if first == last else np.unique(run.times // duration_ns).tolist()
-    for number in numbers:
-        # The first shard there can be begins outside int64, where no time and no manifest goes.
-        start = max(number * duration_ns, MIN_TIME_NS)
-        end = min((number + 1) * duration_ns - 1, MAX_TIME_NS)
-        yield start, run if len(numbers) == 1 else run.read(run.ids, start, end)
+# Where the grid begins, as in influxd: year 1, a Monday, so that weeks begin on Mondays.
+_GRID_NS: Final = -719_162 * 86_400 * 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class ShardMap:
+    """Which shard a time belongs to.
+
+    Attributes:
+        duration_ns: How long new shards are.
+        shards: Those that have their bounds, ascending, without overlap.
+    """
+
+    duration_ns: int
+    shards: tuple[Shard, ...] = ()
+
+    def at(self, time_ns: int) -> Shard:
+        """Return the shard of a time: one that is there, or the one that would be made."""
+        time_ns = min(max(time_ns, MIN_TIME_NS), MAX_TIME_NS)
+        after = bisect_right(self.shards, time_ns, key=lambda shard: shard.first_ns)
+        if after and time_ns <= self.shards[after - 1].last_ns:
+            return self.shards[after - 1]
+        # The first cell there can be begins outside int64, where no time and no manifest goes.
+        first = (time_ns - _GRID_NS) // self.duration_ns * self.duration_ns + _GRID_NS
+        last = min(first + self.duration_ns - 1, MAX_TIME_NS)
+        first = max(first, MIN_TIME_NS)
+        if after:
+            first = max(first, self.shards[after - 1].last_ns + 1)
+        if after < len(self.shards):
+            last = min(last, self.shards[after].first_ns - 1)
+        return Shard(first, last)
+
+    def of(self, run: Run) -> list[Shard]:
+        """Return the shards that the rows of a run belong to, ascending."""
+        shards: list[Shard] = []
+        if not len(run):
+            return shards
+        if run.last_ns <= self.at(run.first_ns).last_ns:
+            return [self.at(run.first_ns)]
+        times = np.unique(run.times)
+        row = 0
+        while row < len(times):
+            shards.append(self.at(int(times[row])))
+            row = int(np.searchsorted(times, shards[-1].last_ns, "right"))
+        return shards
+
+    def split(self, run: Run) -> Iterator[tuple[Shard, Run]]:
+        """Yield each shard that has rows of a run, ascending, with these rows."""
+        shards = self.of(run)
+        for shard in shards:
+            yield shard, run if len(shards) == 1 else run.read(run.ids, *shard)
 
 
 class Masked:

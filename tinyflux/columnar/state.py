@@ -19,7 +19,7 @@ from tinyflux.columnar.deletion import Deletion, from_ranges
 from tinyflux.columnar.intake import Intake
 from tinyflux.columnar.memtable import Memtable
 from tinyflux.columnar.series import SeriesIndex
-from tinyflux.columnar.shard import SegmentLayer
+from tinyflux.columnar.shard import DEFAULT_SHARD_DURATION_NS, SegmentLayer, ShardMap
 from tinyflux.columnar.snapshot import Snapshot
 from tinyflux.errors import StorageClosed
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from tinyflux.batch import Int64s
+    from tinyflux.columnar.base import Shard
     from tinyflux.columnar.memtable import Block, MemtableView
     from tinyflux.columnar.recovery import Change
     from tinyflux.columnar.segments import Segments
@@ -52,6 +53,7 @@ class State:
 
     Args:
         overwrite: Whether points of equal series and time are one.
+        shard_duration_ns: How long shards are, in memory; segments know theirs.
 
     Attributes:
         index: The series.
@@ -64,7 +66,10 @@ class State:
             know series without a point.
     """
 
-    def __init__(self, *, overwrite: bool) -> None:
+    def __init__(
+        self, *, overwrite: bool, shard_duration_ns: int = DEFAULT_SHARD_DURATION_NS
+    ) -> None:
+        self._shard_map = ShardMap(shard_duration_ns)
         self.index = SeriesIndex()
         self.intake = Intake(self.index, overwrite=overwrite)
         self.segments: Segments | None = None
@@ -102,7 +107,30 @@ class State:
             quarantine=None if self.segments is None else self.segments.quarantine,
         )
 
+    @property
+    def shard_map(self) -> ShardMap:
+        """Which shard a time belongs to."""
+        return self._shard_map if self.segments is None else self.segments.shard_map
+
+    def shards(self) -> list[Shard]:
+        """Return the shards that have rows, also deleted ones of segments, ascending."""
+        shard_map, (segments, *_) = self.shard_map, self.layers
+        views = [table.view() for table in self.layers.memtables]
+        found = {shard_map.at(segment.info.shard_ns) for segment in segments.all_segments()}
+        for view in views:
+            for number in view.measurements():
+                for run in view.sources(number):
+                    found.update(shard_map.of(run))
+        return sorted(found)
+
     # Changing
+
+    def set_shard_duration(self, duration_ns: int) -> None:
+        """Say how long new shards are; on disk, rows in memory are flushed before."""
+        if self.segments is None:
+            self._shard_map = ShardMap(duration_ns)
+        else:
+            self.segments.set_shard_duration(duration_ns)
 
     def redo(self, change: Change) -> None:
         """Do what a frame of the log says, as it was done when the frame was written."""
@@ -170,16 +198,17 @@ class State:
         with self._visible:
             self._rename(measurement, name)
 
-    def expire(self, border_ns: int) -> int:
-        """Remove the rows before a border between shards; returns how many shards of files go.
+    def remove_shards(self, first_ns: int, last_ns: int) -> int:
+        """Remove the shards that lie in a closed interval; returns how many there were.
 
-        Their files go with the next flush. In memory the answer is 1 when any row went.
+        Files go with the next flush, and rows that are to become files are not looked at.
         """
+        numbers: Sequence[int]
         if self.segments is None:
-            numbers = self.layers.memtable.expire(border_ns)
-            n_shards = int(bool(numbers))
+            inside = [s for s in self.shards() if s.first_ns >= first_ns and s.last_ns <= last_ns]
+            numbers, n_shards = self.layers.memtable.cut(first_ns, last_ns), len(inside)
         else:
-            numbers, shards = self.segments.hide(border_ns)
+            numbers, shards = self.segments.hide(first_ns, last_ns)
             self.show_segments()
             n_shards = len(shards)
         self._forget_empty(numbers)

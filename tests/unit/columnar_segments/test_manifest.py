@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tinyflux.batch import MAX_TIME_NS, MIN_TIME_NS, FieldType, series_key
+from tinyflux.columnar.base import Shard
 from tinyflux.columnar.files import OsFiles
 from tinyflux.columnar.manifest import (
     Manifest,
@@ -27,6 +28,7 @@ MANIFEST = Manifest(
     3,
     12,
     99,
+    (Shard(MIN_TIME_NS, -8), Shard(-7, 70)),
     (SeriesFile(1, 2, 50, 2**32 - 1),),
     {"m\n ä": {"f": FieldType.FLOAT, "": FieldType.NONE}, "": {}},
     (SegmentInfo(5, "m\n ä", -7, 2, 10, MIN_TIME_NS, MAX_TIME_NS, 1000, 0),),
@@ -37,6 +39,20 @@ PATH = Path("manifest")
 def test_manifest_round_trip() -> None:
     assert decode_manifest(encode_manifest(MANIFEST), PATH) == MANIFEST
     assert decode_manifest(encode_manifest(Manifest(1)), PATH) == Manifest(1)
+
+
+def test_manifest_of_before_there_were_shards_of_several_durations_is_read() -> None:
+    body = (
+        b'{"shard_duration_ns":100,"first_log":1,"next_file":9,"next_series":0,"series":[],'
+        b'"fields":{},"segments":[[1,"m",-100,1,1,-50,-50,9,0],[2,"m",200,2,1,210,210,9,0],'
+        b'[3,"n",200,3,1,220,220,9,0],[4,"n",-9223372036854775806,4,1,-9223372036854775806,'
+        b"-9223372036854775806,9,0]]}"
+    )
+    old = b"tinyflux manifest 1 %08x\n" % zlib.crc32(body) + body + b"\n"
+    manifest = decode_manifest(old, PATH)
+    first = Shard(MIN_TIME_NS, -9223372036854775801)
+    assert manifest.shards == (first, Shard(-100, -1), Shard(200, 299))
+    assert decode_manifest(encode_manifest(manifest), PATH) == manifest
 
 
 def test_manifest_is_replaced_as_a_whole(tmp_path: Path) -> None:

@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 
 from tinyflux.batch import BatchBuilder, PointBatch, series_key
-from tinyflux.columnar.base import AggregateRequest, Call, DeleteRequest, Frame, ScanRequest
+from tinyflux.columnar.base import (
+    AggregateRequest,
+    Call,
+    DeleteRequest,
+    Frame,
+    ScanRequest,
+    Shard,
+)
 from tinyflux.columnar.parquet import ParquetStorage
 from tinyflux.errors import StorageClosed
 from tinyflux.queries import TagQuery
@@ -156,11 +163,72 @@ def test_expiry_removes_whole_shards_and_the_series_that_lived_only_there(tmp_pa
     again.close()
 
 
+def test_a_new_shard_duration_holds_for_new_shards_and_old_ones_keep_their_bounds(
+    tmp_path: Path,
+) -> None:
+    store = ParquetStorage(tmp_path, overwrite=True, shard_duration_ns=100)
+    store.append_batch(batch(range(110, 190, 10)))
+    store.set_shard_duration(1000)
+    old = Shard(100, 199)
+    assert store.shards() == [old]
+    store.append_batch(batch(range(0, 1500, 50)))
+    new = [Shard(0, 99), old, Shard(200, 999), Shard(1000, 1999)]
+    assert store.shards() == new
+    store.flush()
+    assert len(parquet_files(tmp_path)) == 5  # two in the old shard
+    store.close()
+    store = ParquetStorage(tmp_path, overwrite=True)
+    assert store.shards() == new
+    store.append_batch(batch(range(2000, 2001)))
+    assert store.shards() == [*new, Shard(2000, 2999)]  # the manifest knows the duration
+    assert store.expire(999) == 2
+    assert store.shards() == [*new[2:], Shard(2000, 2999)]
+    assert store.expire(1000) == 1
+    store.close()
+    store = ParquetStorage(tmp_path, overwrite=True, shard_duration_ns=10)
+    store.append_batch(batch(range(2990, 3005, 5)))  # what is asked for is taken
+    assert store.shards() == [Shard(1000, 1999), Shard(2000, 2999), Shard(3000, 3009)]
+    store.close()
+
+
+@pytest.mark.parametrize("flushed", [True, False])
+def test_dropping_a_shard_removes_its_points_and_the_series_that_lived_only_there(
+    tmp_path: Path, flushed: bool
+) -> None:
+    for path in (tmp_path, None):
+        store = ParquetStorage(path, overwrite=True, shard_duration_ns=100)
+        store.append_batch(batch(range(0, 300, 50), "a"))
+        store.append_batch(batch(range(100, 150, 10), "b"))
+        if flushed:
+            store.flush()
+        first, middle, last = store.shards()
+        assert not store.drop_shard(Shard(middle.first_ns, middle.last_ns + 1))
+        assert store.drop_shard(middle)
+        assert not store.drop_shard(middle)
+        if path is not None:
+            store.close()
+            store = ParquetStorage(path, overwrite=True)
+        assert store.shards() == [first, last]
+        assert [time for _, time, _ in rows(list(store.scan(ScanRequest("cpu"))))] == [
+            0,
+            50,
+            200,
+            250,
+        ]
+        assert store.series_count() == 1
+        store.append_batch(batch(range(170, 171)))  # it may come again
+        assert store.shards() == [first, middle, last]
+        store.close()
+
+
 def test_a_store_in_memory_expires_too() -> None:
     store = ParquetStorage(shard_duration_ns=100)
     store.append_batch(batch(range(0, 150, 10)))
     assert store.expire(199) == 1
     assert count(store) == 10
+    assert store.shards() == [Shard(100, 199)]
+    store.set_shard_duration(50)
+    assert store.shards() == [Shard(100, 149)]
     store.flush()
     assert not store.compact()
     store.close()
