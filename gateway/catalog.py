@@ -50,7 +50,7 @@ from tinyflux.columnar.files import OsFiles
 from tinyflux.columnar.limits import SeriesLimits
 from tinyflux.columnar.memory import Memory, default_bytes
 from tinyflux.columnar.parquet import ParquetStorage
-from tinyflux.errors import CorruptionError, StorageClosed
+from tinyflux.errors import CorruptionError, StorageClosed, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -453,9 +453,11 @@ class Catalog:
         """Move files of the trash to a place that nobody has, and show the state that has them."""
         self._finish_drops()
         if self._directory is not None:
+            place = trash.place(self._directory, database, policy)
+            if place.exists():  # whosever it is, the note would make it ours
+                raise StorageError(f"not brought back: there is a directory: {place}")
             note = (database, policy, entry.id)
             self._commit(replace(self._contents, dropping=(note,)))
-            place = trash.place(self._directory, database, policy)
             trash.give_back(self._directory, entry.id, place)
         self._commit(replace(contents, dropping=()))
 

@@ -14,8 +14,10 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway import policies
@@ -28,8 +30,7 @@ from tinyflux.columnar.series import HIDDEN
 from tinyflux.errors import StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from gateway.metrics import Metrics
     from gateway.users import User
@@ -229,18 +230,12 @@ def place(data: Path, database: str, policy: str = "") -> Path:
 
 def size_of(path: Path) -> int:
     """Return how many bytes the files below a directory have; 0 when it is not there."""
-    return sum(entry.stat(follow_symlinks=False).st_size for entry in _files(path))
-
-
-def _files(path: Path) -> Iterator[os.DirEntry[str]]:
-    if not path.is_dir():
-        return
-    with os.scandir(path) as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                yield from _files(path / entry.name)
-            else:
-                yield entry
+    size_bytes = 0
+    for directory, _, names in os.walk(path):
+        for name in names:
+            with suppress(FileNotFoundError):  # a store may be at work there
+                size_bytes += Path(directory, name).lstat().st_size
+    return size_bytes
 
 
 def take(data: Path, path: Path, trash_id: int) -> None:

@@ -450,6 +450,19 @@ def test_database_that_cannot_be_moved_back_stays_in_the_trash(
     assert server.values("u") == [1.0]
 
 
+def test_a_directory_of_somebody_else_is_left_alone(server: Server) -> None:
+    server.write()
+    server.run("DROP DATABASE t")
+    (server.data / "t").mkdir()
+    (server.data / "t" / "file").touch()
+    with pytest.raises(StorageError, match="not brought back: there is a directory: "):
+        server.run("UNDROP DATABASE t")
+    server.reopen()
+    server.run("UNDROP DATABASE t AS u")
+    assert server.values("u") == [1.0]
+    assert (server.data / "t" / "file").exists()
+
+
 def test_in_memory_there_is_no_trash() -> None:
     catalog = Catalog(None, Settings())
     session = Session(catalog, Settings(), NOW_NS, "t")
