@@ -1,6 +1,7 @@
 """The command line: `tinyflux-gateway serve` runs the server until it is told to stop.
 
-Every setting of `gateway.config` is a flag. stdout holds one banner, printed when connections are
+`check`, `compact` and `stats` are for a data directory at rest (`gateway.tools`). Every setting of
+`gateway.config` is a flag of `serve`. stdout holds one banner, printed when connections are
 taken; everything else goes to stderr. SIGINT and SIGTERM stop cleanly: running requests finish,
 stores are closed, exit code 0.
 """
@@ -23,16 +24,18 @@ from typing import TYPE_CHECKING, Final
 import click
 import uvicorn
 
+from gateway import tools
 from gateway.app import create_app
 from gateway.config import ConfigError, Settings, load, setting_fields
 from gateway.http import INFLUXDB_VERSION
-from tinyflux.errors import TinyFluxError
+from tinyflux.errors import CorruptionError, TinyFluxError
 from tinyflux.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from gateway.app import Edge
+    from tinyflux.columnar.summary import Summary
 
 _M_TRIM_THRESHOLD: Final = -1  # glibc malloc.h
 _M_MMAP_THRESHOLD: Final = -3
@@ -90,6 +93,113 @@ def serve(config: Path | None, **flags: object) -> None:
         raise click.ClickException(str(exc)) from exc
     with listener:
         _run(app, listener, settings)
+
+
+_DATA: Final = click.Path(exists=True, file_okay=False, path_type=Path)
+
+
+@contextmanager
+def _failing_in_words() -> Iterator[None]:
+    try:
+        yield
+    except (TinyFluxError, OSError) as exc:
+        raise click.ClickException(str(exc)) from exc
+
+
+@main.command()
+@click.argument("data", type=_DATA)
+@click.option("--repair", is_flag=True, help="Then make good what can be made good.")
+def check(data: Path, repair: bool) -> None:
+    """Verify every checksum and invariant of the data directory DATA.
+
+    Prints a line for each finding: `error` is damage, `note` the trace of a crash that the next
+    start removes. Exit code 1 when there are errors, gaps of earlier damage among them; who knows
+    of a gap removes its file in quarantine/. Refuses while a server has the directory.
+
+    With --repair, stores whose manifest or series file is damaged are rebuilt from their segments,
+    and damaged segments set aside, as the server does. The exit code is that of a second check.
+    """
+    logging.disable()  # what would be logged is printed
+    with _failing_in_words(), tools.owned(data):
+        n_errors = _print_findings(data)
+        if repair and n_errors:
+            for done in tools.repair(data):
+                click.echo(f"done  {done}")
+            n_errors = _print_findings(data)
+    sys.exit(bool(n_errors))
+
+
+def _print_findings(data: Path) -> int:
+    """Return how many errors there were."""
+    n_errors = 0
+    for finding in tools.check(data):
+        n_errors += finding.is_error
+        click.echo(f"{'error' if finding.is_error else 'note '} {finding.path}: {finding.text}")
+    n_stores = len(tools.stores(data))
+    click.echo(f"{n_stores} stores checked, {n_errors or 'no'} errors")
+    return n_errors
+
+
+@main.command()
+@click.argument("data", type=_DATA)
+def compact(data: Path) -> None:
+    """Compact all stores of the data directory DATA fully.
+
+    Writes the logs to segments, and merges these into as few as can be; a server does less, because
+    it has to be worth the work. Refuses while a server has the directory.
+    """
+    with _failing_in_words(), tools.owned(data):
+        for done in tools.compact(data):
+            click.echo(
+                f"{done.path.relative_to(data)}: segments {done.segments[0]} -> {done.segments[1]},"
+                f" bytes {done.size_bytes[0]} -> {done.size_bytes[1]}"
+            )
+
+
+@main.command()
+@click.argument("data", type=_DATA)
+def stats(data: Path) -> None:
+    """Count what is in each store of the data directory DATA.
+
+    Points and values in segments and in the log (which a server has in memory as well), series,
+    bytes on disk and per value, damaged segments and the points they took along. Reads only, and
+    works beside a running server.
+    """
+    logging.disable()
+    rows: list[tuple[str, ...]] = [_STATS_COLUMNS]
+    n_failed = 0
+    with _failing_in_words():
+        for path, found in tools.stats(data):
+            name = str(path.relative_to(data))
+            if isinstance(found, CorruptionError):
+                n_failed += 1
+                click.echo(f"{name}: {found}", err=True)
+                continue
+            rows.append((name, *_stats_row(found)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for first, *others in rows:
+        cells = (cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))
+        click.echo("  ".join((first.ljust(widths[0]), *cells)))
+    sys.exit(bool(n_failed))
+
+
+_STATS_COLUMNS: Final = (
+    "store", "points", "values", "series", "segments", "bytes", "bytes/value",
+    "log points", "log values", "log bytes", "damaged", "missing",
+)  # fmt: skip
+
+
+def _stats_row(found: Summary) -> list[str]:
+    per_value = f"{found.segment_bytes / found.values:.2f}" if found.values else "-"
+    before = found.points, found.values, found.series, found.segments, found.segment_bytes
+    after = (
+        found.log_points,
+        found.log_values,
+        found.log_bytes,
+        found.gaps,
+        found.points_missing,
+    )
+    return [*map(str, before), per_value, *map(str, after)]
 
 
 def _listen(settings: Settings) -> socket.socket:

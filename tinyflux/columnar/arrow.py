@@ -132,10 +132,16 @@ def _to_fixed(array: Any, dtype: type, valid: Bools | None) -> Values:
 
 
 def _to_texts(array: Any, valid: Bools | None) -> Values:
-    """Return object[n]; equal strings are one object."""
+    """Return object[n]; equal strings are one object.
+
+    Raises:
+        ValueError: A code without a text: no checksum of Parquet covers the size of a dictionary.
+    """
     texts = np.array([*array.dictionary.to_pylist(), ""], np.object_)
     indices = array.indices
     codes = _to_fixed(indices, np.int32, None)
     if valid is not None:
         codes = np.where(valid, codes, len(texts) - 1)
+    if len(codes) and not 0 <= codes.min() <= codes.max() <= len(texts) - (valid is None) - 1:
+        raise ValueError("a dictionary is too short")
     return texts[codes]

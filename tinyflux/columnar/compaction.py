@@ -8,12 +8,22 @@ O(log n) segments. Segments of `MAX_ROWS` are left alone, which also bounds the 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from tinyflux.columnar.segment import SegmentInfo
+    from tinyflux.columnar.footer import SegmentInfo
+
+
+class Choose(Protocol):
+    """Says which segments should become one."""
+
+    def __call__(
+        self, segments: Iterable[SegmentInfo], *, max_rows: int = ...
+    ) -> list[SegmentInfo]:
+        """Return segments of one measurement and shard that stand side by side; [] for none."""
+
 
 MAX_ROWS: Final = 2_000_000
 MIN_SEGMENTS: Final = 4
@@ -46,6 +56,28 @@ def choose(
             if len(newest) >= min_segments and len(newest) > len(best):
                 best = newest
     return best
+
+
+def choose_all(segments: Iterable[SegmentInfo], *, max_rows: int = MAX_ROWS) -> list[SegmentInfo]:
+    """Return neighbours that can become one, oldest first, however much work that is; [] for none.
+
+    Called again and again, with the results in their place, it leaves as few segments as there can
+    be of at most `max_rows` (each alone may have more).
+    """
+    rows_of: dict[tuple[str, int], list[SegmentInfo]] = {}
+    for info in segments:
+        rows_of.setdefault((info.measurement, info.shard_ns), []).append(info)
+    for found in rows_of.values():
+        chosen: list[SegmentInfo] = []
+        for info in sorted(found, key=lambda info: info.order):
+            if sum(one.rows for one in chosen) + info.rows > max_rows:
+                if len(chosen) > 1:
+                    break
+                chosen = []
+            chosen.append(info)
+        if len(chosen) > 1:
+            return chosen
+    return []
 
 
 def _newest_alike(segments: Sequence[SegmentInfo], max_rows: int) -> list[SegmentInfo]:

@@ -115,13 +115,13 @@ class Flushing:
         self._log.drop_before(first_log)
         self._segments.sweep()
 
-    def compact(self) -> bool:
+    def compact(self, *, fully: bool = False) -> bool:
         """Merge some segments into one; returns whether there was something to merge."""
         with self._segments.step:
             self._state.check_open()
             self._segments.sweep()
             try:
-                change = self._segments.compact(self._state.index.view())
+                change = self._segments.compact(self._state.index.view(), fully=fully)
             except CorruptionError:
                 if not self._mend():
                     raise

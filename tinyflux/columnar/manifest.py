@@ -18,7 +18,7 @@ import orjson
 from tinyflux.batch import MAX_TIME_NS, FieldType
 from tinyflux.columnar.base import Shard
 from tinyflux.columnar.files import MANIFEST_NAME, write_file
-from tinyflux.columnar.segment import SegmentInfo
+from tinyflux.columnar.footer import SegmentInfo
 from tinyflux.errors import CorruptionError
 
 if TYPE_CHECKING:

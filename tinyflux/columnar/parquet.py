@@ -16,6 +16,7 @@ With no path the store lives in memory, without a log.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
 from pathlib import Path
@@ -40,7 +41,7 @@ from tinyflux.columnar.shard import DEFAULT_SHARD_DURATION_NS
 from tinyflux.columnar.snapshot import LiveReader
 from tinyflux.columnar.state import State
 from tinyflux.columnar.wal import SYNC_MODES, Kind, Log
-from tinyflux.errors import QueryError, StorageReadOnly
+from tinyflux.errors import CorruptionError, QueryError, StorageReadOnly
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -410,9 +411,25 @@ class ParquetStorage(LiveReader, ItemStorage):
         if self._flushing is not None:
             self._flushing.flush()
 
-    def compact(self) -> bool:
-        """Merge some segments into one; returns whether there was something to merge."""
-        return self._flushing is not None and self._flushing.compact()
+    def compact(self, *, fully: bool = False) -> bool:
+        """Merge some segments into one; returns whether there was something to merge.
+
+        Args:
+            fully: Whether to go on when that is more work than it is worth: for data that is old.
+        """
+        return self._flushing is not None and self._flushing.compact(fully=fully)
+
+    def verify(self) -> None:
+        """Read everything, and set aside what is damaged; `gaps` tells.
+
+        Raises:
+            OSError: A file cannot be read, or what is left of damaged ones not be written.
+        """
+        segments = self._state.segments
+        for segment in () if segments is None else list(segments.layer.all_segments()):
+            with contextlib.suppress(CorruptionError):
+                segment.read_all()
+        self.flush()
 
     def expire(self, before_ns: int) -> int:
         """Remove the shards that end at or before a time, durably. Returns how many shards it were.

@@ -62,6 +62,10 @@ class Quarantine:
             self.note(gap)
             logger.error("rows are in quarantine: directory=%s gap=%s", self._directory, gap)
 
+    def path(self, gap: Gap) -> Path:
+        """Return the file that says a gap."""
+        return self._directory / gap_name(gap.number)
+
     def note(self, gap: Gap) -> None:
         """Add a gap in memory, in the place of an older one of the same segment."""
         with self._lock:
@@ -78,6 +82,7 @@ class Quarantine:
     def take(self, path: Path) -> None:
         """Move a damaged file here; one that cannot be moved is moved by a later opening."""
         with suppress(OSError):  # most often because it is missing: that was the damage
+            self._files.make_directory(self._directory)
             self._files.replace(path, self._directory / path.name)
             self._files.sync_directory(self._directory)
 

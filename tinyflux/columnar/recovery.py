@@ -83,7 +83,7 @@ class Recovery:
                     self._set_aside(path, data, item, is_last=is_last)
                     continue
                 try:
-                    change = _decode(item)
+                    change = decode_frame(item)
                 except ValueError as exc:
                     damage = Damage(item.offset, item.end, str(exc), is_tail=False)
                     self._set_aside(path, data, damage, is_last=is_last)
@@ -134,7 +134,7 @@ class Recovery:
         return copy
 
 
-def _decode(frame: Frame) -> Change:
+def decode_frame(frame: Frame) -> Change:
     """Return what a frame says.
 
     Raises:

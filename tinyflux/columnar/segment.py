@@ -1,11 +1,9 @@
 """Segments: immutable Parquet files, each with rows of one measurement and one shard.
 
-With `arrow` the only module that knows pyarrow, which is imported on the first write or cold read,
-because it is large. The files are plain Parquet (see FORMAT.md): pandas, DuckDB and Polars read
-them as they are. What Parquet has no place for is one JSON text in the file's key-value metadata:
-which column holds which tag or field, and the run table, which says which rows belong to which
-series id. So a read touches the footer, the time column and the asked fields of the row groups it
-needs, never a tag.
+The files are plain Parquet (see FORMAT.md): pandas, DuckDB and Polars read them as they are. This
+module reads them, `segmentfile` writes them, and `footer` has what both know; pyarrow is imported
+on the first write or cold read, because it is large. A read touches the footer, the time column and
+the asked fields of the row groups it needs, never a tag.
 
 Damage is found by the checksum of the footer, which the manifest holds, and by Parquet's checksums
 of the pages; both end in CorruptionError. A segment that has somebody to tell of damage tells it,
@@ -14,117 +12,36 @@ once, and answers from then on as if it had no rows; nothing else makes rows mis
 
 from __future__ import annotations
 
-import errno
-import re
 import sys
 import threading
-import zlib
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import orjson
 
 from tinyflux.batch import FieldType
 from tinyflux.columnar import arrow
-from tinyflux.columnar.rowgroups import RowGroups, cut, join, unpack_runs
+from tinyflux.columnar.footer import TIME, Layout, SegmentInfo, read_footer, reading_error
+from tinyflux.columnar.rowgroups import cut, join
 from tinyflux.columnar.scan import Run, empty_run, ends, merge_runs, search
-from tinyflux.errors import CorruptionError, StorageError
+from tinyflux.errors import CorruptionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from tinyflux.batch import Int64s
     from tinyflux.columnar.base import FieldColumn
     from tinyflux.columnar.chunks import ChunkCache
     from tinyflux.columnar.files import FileSystem
 
-ROW_GROUP_ROWS: Final = 16_384
-METADATA_KEY: Final = b"tinyflux"
-FORMAT_VERSION: Final = 1
-
-TIME: Final = "time"
-_MAGIC: Final = b"PAR1"
-TAIL: Final = 8  # the length of the footer, and the magic
 _THREADED_ROWS: Final = 250_000  # from here on decoding columns side by side pays
-_MOST_INFLATED: Final = 10_000  # times that zstd and dictionaries make a column smaller
-
-
-@dataclass(frozen=True, slots=True)
-class SegmentInfo:
-    """What the manifest knows of a segment.
-
-    Attributes:
-        number: Names the segment in its store, ascending in time of creation, never used again.
-        measurement: Its measurement.
-        shard_ns: The first time of its shard.
-        order: Its place among the segments of its measurement and shard: greater is newer.
-        rows: How many rows it has.
-        first_ns: Its smallest time.
-        last_ns: Its greatest time.
-        size_bytes: The size of the file.
-        footer_crc: CRC-32 of the Parquet footer with its length and magic.
-    """
-
-    number: int
-    measurement: str
-    shard_ns: int
-    order: int
-    rows: int
-    first_ns: int
-    last_ns: int
-    size_bytes: int
-    footer_crc: int
 
 
 def release_memory() -> None:
     """Give what pyarrow keeps for later back to the system, if it was used at all."""
     if pyarrow := sys.modules.get("pyarrow"):
         pyarrow.default_memory_pool().release_unused()
-
-
-def _check(file: BinaryIO, info: SegmentInfo) -> None:
-    """Compare size and footer of a file with what the manifest says.
-
-    Raises:
-        ValueError: They are not the same.
-    """
-    size = file.seek(0, 2)
-    if size != info.size_bytes:
-        raise ValueError("the size is not that of the manifest")
-    file.seek(max(0, size - TAIL))
-    tail = file.read(TAIL)
-    length = int.from_bytes(tail[:4], "little") + TAIL
-    if len(tail) < TAIL or tail[4:] != _MAGIC or length > size:
-        raise ValueError("no Parquet footer at the end")
-    file.seek(size - length)
-    if zlib.crc32(file.read(length)) != info.footer_crc:
-        raise ValueError("the checksum of the footer does not match")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Layout:
-    """What a segment keeps in memory once it was read from: the footer, decoded.
-
-    Attributes:
-        metadata: pyarrow's FileMetaData.
-        fields: Field key to (column, type, column of explicit Nones or None).
-        ids: int64[k], the series, ascending.
-        offsets: int64[k + 1], their rows.
-        firsts: int64[k], the first time of each series.
-        lasts: int64[k], the last one.
-        groups: The row groups.
-    """
-
-    metadata: Any
-    fields: Mapping[str, tuple[str, FieldType, str | None]]
-    ids: Int64s
-    offsets: Int64s
-    firsts: Int64s
-    lasts: Int64s
-    groups: RowGroups
 
 
 class Segment:
@@ -159,7 +76,7 @@ class Segment:
         self._cache = cache
         self._files = files
         self._key = object()  # of this segment in the cache
-        self._layout: _Layout | None = None
+        self._layout: Layout | None = None
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -290,6 +207,45 @@ class Segment:
         times: Int64s = joined.pop(_TIME_CHUNK).values  # type: ignore[assignment]
         return Run(layout.ids, layout.offsets, times, joined)
 
+    def read_tags(self) -> list[dict[str, str]]:
+        """Return the tags of each series, as the columns of the file say them.
+
+        Raises:
+            CorruptionError: The file is not what was written, or the rows of a series differ.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        layout = self._open()
+        columns = layout.document["tags"]
+        found: list[dict[str, str]] = [{} for _ in layout.ids]
+        first = layout.offsets[:-1]
+        if not columns:
+            return found
+        try:
+            with pq.ParquetFile(
+                self._files.readable(self.path),
+                metadata=layout.metadata,
+                read_dictionary=list(columns.values()),
+                page_checksum_verification=True,
+            ) as file:
+                table = file.read(list(columns.values()), use_threads=False)
+                if table.num_rows != layout.metadata.num_rows:
+                    raise CorruptionError(self.path, None, "rows are missing")
+                table = table.unify_dictionaries().combine_chunks()
+            for key, name in sorted(columns.items()):
+                column = arrow.to_column(table.column(name).chunk(0), FieldType.STRING)
+                texts = column.values.astype(np.object_)
+                texts[~column.mask()] = None
+                if not np.array_equal(texts, np.repeat(texts[first], np.diff(layout.offsets))):
+                    raise CorruptionError(self.path, None, f"rows of a series differ in tag {key}")
+                for tags, text in zip(found, texts[first].tolist(), strict=True):
+                    if text is not None:
+                        tags[key] = text
+        except (pa.ArrowException, ValueError, OSError) as exc:
+            raise reading_error(exc, self.path, self.info.size_bytes) from exc
+        return found
+
     def salvage(self) -> tuple[Run, list[int]]:
         """Return the rows that can still be read, and the row groups that lack rows or fields.
 
@@ -313,7 +269,7 @@ class Segment:
         return merge_runs(runs, overwrite=False), lossy
 
     def _salvage_group(
-        self, layout: _Layout, group: int
+        self, layout: Layout, group: int
     ) -> tuple[dict[str, list[FieldColumn]], bool]:
         """Return the columns of a row group that can be read, and whether that is all of them."""
         chunks: dict[str, list[FieldColumn]] = {}
@@ -327,14 +283,39 @@ class Segment:
                     break
         return chunks, is_whole
 
-    def bounds(self, groups: Sequence[int]) -> tuple[int, int, int]:
-        """Return the smallest and the greatest time of row groups, and how many rows they have."""
+    def document(self) -> Mapping[str, Any]:
+        """Return what the file says beside Parquet's own (FORMAT.md, "Segments").
+
+        Raises:
+            CorruptionError: The footer is not what was written.
+        """
+        return self._open().document
+
+    def counts(self) -> tuple[int, int]:
+        """Return how many rows and how many values of fields there are. From the footer."""
         layout = self._open()
+        names = {column for column, _, _ in layout.fields.values()}
+        n_values = 0
+        for group in range(layout.metadata.num_row_groups):
+            row_group = layout.metadata.row_group(group)
+            for i in range(row_group.num_columns):
+                chunk = row_group.column(i)
+                if chunk.path_in_schema in names:
+                    n_values += chunk.num_values - chunk.statistics.null_count
+        return layout.metadata.num_rows, n_values
+
+    def bounds(self, groups: Sequence[int] | None) -> tuple[int, int, int]:
+        """Return the smallest and the greatest time of row groups, and how many rows they have.
+
+        None is all row groups.
+        """
+        layout = self._open()
+        groups = range(len(layout.groups)) if groups is None else groups
         rows = sum(layout.metadata.row_group(group).num_rows for group in groups)
         return int(layout.groups.firsts[groups].min()), int(layout.groups.lasts[groups].max()), rows
 
     @staticmethod
-    def _find(layout: _Layout, ids: Int64s, start_ns: int, end_ns: int) -> tuple[Int64s, Int64s]:
+    def _find(layout: Layout, ids: Int64s, start_ns: int, end_ns: int) -> tuple[Int64s, Int64s]:
         """Return the series of this segment that can have rows.
 
         Returns:
@@ -347,43 +328,17 @@ class Segment:
         rows = np.flatnonzero(wanted)
         return at[rows], rows
 
-    def _open(self) -> _Layout:
+    def _open(self) -> Layout:
         layout = self._layout
         if layout is None:
             with self._lock:
                 layout = self._layout
                 if layout is None:
-                    layout = self._layout = self._read_footer()
+                    layout = self._layout = read_footer(self.path, self.info, self._files)
         return layout
 
-    def _read_footer(self) -> _Layout:
-        import pyarrow.parquet as pq
-
-        try:
-            source = self._files.readable(self.path)
-            with source.open("rb") if isinstance(source, Path) else source as file:
-                _check(file, self.info)
-                metadata = pq.read_metadata(file)
-        except (ValueError, OSError) as exc:  # pyarrow's errors are ValueErrors too
-            raise self._error(exc) from exc
-        document = orjson.loads(metadata.metadata[METADATA_KEY])
-        ids, offsets, firsts, lasts = unpack_runs(document["runs"])
-        bounds = _group_bounds(metadata)
-        return _Layout(
-            metadata,
-            {
-                key: (column, FieldType(kind), none)
-                for key, (column, kind, none) in document["fields"].items()
-            },
-            ids,
-            offsets,
-            firsts,
-            lasts,
-            RowGroups(document["row_group_rows"], bounds[:, 0], bounds[:, 1]),
-        )
-
     def _chunks(
-        self, layout: _Layout, groups: Int64s, names: Sequence[str]
+        self, layout: Layout, groups: Int64s, names: Sequence[str]
     ) -> dict[str, list[FieldColumn]]:
         """Return the chunks of columns, one for each row group, out of the cache or the file."""
         found: dict[str, dict[int, FieldColumn]] = {name: {} for name in names}
@@ -405,7 +360,7 @@ class Segment:
         return {name: [found[name][group] for group in groups.tolist()] for name in names}
 
     def _decode(
-        self, layout: _Layout, groups: Int64s, names: Sequence[str]
+        self, layout: Layout, groups: Int64s, names: Sequence[str]
     ) -> dict[str, list[FieldColumn]]:
         """Return the chunks of columns, one for each row group, from the file."""
         import pyarrow as pa
@@ -435,26 +390,11 @@ class Segment:
                     for name in names:
                         chunks[name].append(self._chunk(table, layout, name))
         except (pa.ArrowException, ValueError, OSError) as exc:
-            raise self._error(exc, layout) from exc
+            raise reading_error(exc, self.path, self.info.size_bytes) from exc
         return chunks
 
-    def _error(self, exc: Exception, layout: _Layout | None = None) -> Exception:
-        """Return what an error of reading means: damage, or a machine that lacks something now."""
-        if isinstance(exc, CorruptionError):
-            return exc
-        if isinstance(exc, FileNotFoundError):
-            return CorruptionError(self.path, None, "the file is missing")
-        if isinstance(exc, MemoryError) and layout is not None:
-            # A damaged page header may ask for any size: then it is the page, not the machine.
-            asked = re.search(r"size (\d+)", str(exc))
-            if asked is None or int(asked[1]) <= 2 * self.info.size_bytes * _MOST_INFLATED:
-                return exc
-        elif isinstance(exc, OSError) and exc.errno not in {None, errno.EIO}:
-            return StorageError(exc.errno, f"{exc.strerror}: {self.path}")
-        return CorruptionError(self.path, None, str(exc))
-
     @staticmethod
-    def _chunk(table: Any, layout: _Layout, name: str) -> FieldColumn:
+    def _chunk(table: Any, layout: Layout, name: str) -> FieldColumn:
         """Return a column of a row group."""
         column, kind, none = _TIME_FIELD if name == _TIME_CHUNK else layout.fields[name]
         array = table.column(column).combine_chunks()
@@ -465,12 +405,3 @@ class Segment:
 # The time column among the chunks: no field has this name, because fields have their own.
 _TIME_CHUNK: Final = "\0time"
 _TIME_FIELD: Final = (TIME, FieldType.INTEGER, None)
-
-
-def _group_bounds(metadata: Any) -> Int64s:
-    """Return int64[r, 2], the smallest and the greatest time of each row group."""
-    bounds = np.empty((metadata.num_row_groups, 2), np.int64)
-    for group in range(len(bounds)):
-        statistics = metadata.row_group(group).column(0).statistics
-        bounds[group] = statistics.min_raw, statistics.max_raw
-    return bounds

@@ -12,8 +12,8 @@ import numpy as np
 import orjson
 
 from tinyflux.columnar import arrow
+from tinyflux.columnar.footer import FORMAT_VERSION, METADATA_KEY, ROW_GROUP_ROWS, TAIL, TIME
 from tinyflux.columnar.rowgroups import pack_runs
-from tinyflux.columnar.segment import FORMAT_VERSION, METADATA_KEY, ROW_GROUP_ROWS, TAIL, TIME
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -25,7 +25,10 @@ _SAMPLE_ROWS: Final = 16_384  # on which encodings are tried
 
 
 def encode_segment(
-    run: Run, series: SeriesSet, row_group_rows: int = ROW_GROUP_ROWS
+    run: Run,
+    series: SeriesSet,
+    row_group_rows: int = ROW_GROUP_ROWS,
+    place: tuple[int, int] = (0, 0),
 ) -> tuple[bytes, int]:
     """Return a run as the bytes of a Parquet file.
 
@@ -33,6 +36,7 @@ def encode_segment(
         run: At least one row.
         series: The series of the run, with all their tags; it may hold others too.
         row_group_rows: Rows of a row group: what a read has to decode at least.
+        place: Where its shard begins, and its order in it, for a store that lost its manifest.
 
     Returns:
         data, footer_crc: the file, and its checksum as in `SegmentInfo`.
@@ -60,6 +64,7 @@ def encode_segment(
             for key, column in run.columns.items()
         },
         "row_group_rows": row_group_rows,
+        "place": place,
         "runs": pack_runs(run),
     }
     table = pa.table(arrays).replace_schema_metadata({METADATA_KEY: orjson.dumps(document)})

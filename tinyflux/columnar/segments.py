@@ -22,10 +22,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from tinyflux.columnar.base import Gap
-from tinyflux.columnar.compaction import MAX_ROWS, choose
+from tinyflux.columnar.compaction import MAX_ROWS, Choose, choose, choose_all
 from tinyflux.columnar.files import (
     QUARANTINE_DIRECTORY,
 )
+from tinyflux.columnar.footer import ROW_GROUP_ROWS, SegmentInfo
 from tinyflux.columnar.manifest import (
     Manifest,
     SeriesFile,
@@ -33,7 +34,7 @@ from tinyflux.columnar.manifest import (
 )
 from tinyflux.columnar.quarantine import Quarantine
 from tinyflux.columnar.scan import empty_run, merge_runs
-from tinyflux.columnar.segment import ROW_GROUP_ROWS, Segment, SegmentInfo
+from tinyflux.columnar.segment import Segment
 from tinyflux.columnar.series import SeriesIndex
 from tinyflux.columnar.shard import DEFAULT_SHARD_DURATION_NS, SegmentLayer, ShardMap, layer_of
 from tinyflux.columnar.storefiles import StoreFiles
@@ -307,18 +308,22 @@ class Segments:
         done = frozenset(d for found in layer.deletions.values() for d in found)
         return self._commit(manifest, added, removed, done, frozen)
 
-    def compact(self, index: IndexView) -> Change | None:
+    def compact(self, index: IndexView, *, fully: bool = False) -> Change | None:
         """Merge some segments into one, durably; None when there is nothing to do.
+
+        Args:
+            index: The series.
+            fully: Whether to go on when that is more work than it is worth.
 
         Raises:
             OSError: It could not be written; nothing was changed.
         """
         with self._store.undone_on_error():
-            return self._compact(index)
+            return self._compact(index, choose_all if fully else choose)
 
-    def _compact(self, index: IndexView) -> Change | None:
+    def _compact(self, index: IndexView, choose: Choose) -> Change | None:
         layer, names = self.layer, index.names()
-        number, chosen = self._choose(layer, names)
+        number, chosen = self._choose(layer, names, choose)
         if not chosen:
             return None
         # The log may have a rename that the manifest does not have: its name stays until a flush.
@@ -373,7 +378,7 @@ class Segments:
         return change._replace(mended=frozenset(gone))
 
     def _choose(
-        self, layer: SegmentLayer, names: Iterable[int]
+        self, layer: SegmentLayer, names: Iterable[int], choose: Choose
     ) -> tuple[int, Sequence[SegmentInfo]]:
         """Return the measurement (its number) and the segments whose merge is worth most.
 
@@ -382,6 +387,7 @@ class Segments:
         Args:
             layer: The segments.
             names: Numbers of the measurements that exist.
+            choose: Of `compaction`.
         """
         known = {info.number: info for info in self.manifest.segments}
         best: tuple[int, Sequence[SegmentInfo]] = (-1, ())

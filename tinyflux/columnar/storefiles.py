@@ -22,8 +22,8 @@ from tinyflux.columnar.files import (
     series_name,
     shard_name,
 )
+from tinyflux.columnar.footer import SegmentInfo
 from tinyflux.columnar.manifest import SeriesFile, decode_series, encode_series, write_manifest
-from tinyflux.columnar.segment import SegmentInfo
 from tinyflux.columnar.segmentfile import encode_segment
 from tinyflux.errors import CorruptionError
 
@@ -110,12 +110,13 @@ class StoreFiles:
             order: Its place among the segments of measurement and shard; None is the newest.
         """
         number = self._take_number()
-        data, crc = encode_segment(run, series, self._row_group_rows)
+        order = number if order is None else order
+        data, crc = encode_segment(run, series, self._row_group_rows, (shard_ns, order))
         info = SegmentInfo(
             number,
             series.measurement,
             shard_ns,
-            number if order is None else order,
+            order,
             len(run),
             run.first_ns,
             run.last_ns,
@@ -198,21 +199,22 @@ class StoreFiles:
             manifest: What is live.
             damaged: Numbers of the segments that the quarantine knows.
         """
-        directory = self._directory / SERIES_DIRECTORY
-        live = {series_name(file.number) for file in manifest.series}
-        for name in self._files.names(directory):
-            if name not in live:
-                self._files.unlink(directory / name)
-        root = self._directory / SEGMENT_DIRECTORY
-        named = {self.segment_path(info) for info in manifest.segments}
-        unnamed = [
-            root / shard / name
-            for shard in self._files.names(root)
-            for name in self._files.names(root / shard)
-            if root / shard / name not in named
-        ]
+        unnamed = self.unnamed(manifest)
         kept = [path for path in unnamed if segment_number(path.name) in damaged]
         for path in unnamed:
             if path not in kept:
                 self._files.unlink(path)
         return kept
+
+    def unnamed(self, manifest: Manifest) -> list[Path]:
+        """Return the segments and series files that a manifest does not name."""
+        named = {self.segment_path(info) for info in manifest.segments}
+        named |= {self.series_path(file.number) for file in manifest.series}
+        return [path for path in self._found() if path not in named]
+
+    def _found(self) -> Iterator[Path]:
+        directory = self._directory / SERIES_DIRECTORY
+        yield from (directory / name for name in self._files.names(directory))
+        root = self._directory / SEGMENT_DIRECTORY
+        for shard in self._files.names(root):
+            yield from (root / shard / name for name in self._files.names(root / shard))

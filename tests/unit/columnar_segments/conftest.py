@@ -9,7 +9,8 @@ import pytest
 from tinyflux.columnar.base import SeriesSet
 from tinyflux.columnar.chunks import ChunkCache
 from tinyflux.columnar.files import OsFiles
-from tinyflux.columnar.segment import Segment, SegmentInfo
+from tinyflux.columnar.footer import SegmentInfo
+from tinyflux.columnar.segment import Segment
 from tinyflux.columnar.segmentfile import encode_segment
 
 if TYPE_CHECKING:

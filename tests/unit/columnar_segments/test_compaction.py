@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from tinyflux.columnar.compaction import choose
-from tinyflux.columnar.segment import SegmentInfo
+from tinyflux.columnar.footer import SegmentInfo
 
 
 def info(order: int, rows: int, measurement: str = "m", shard_ns: int = 0) -> SegmentInfo:

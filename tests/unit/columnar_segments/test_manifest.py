@@ -10,6 +10,7 @@ import pytest
 from tinyflux.batch import MAX_TIME_NS, MIN_TIME_NS, FieldType, series_key
 from tinyflux.columnar.base import Shard
 from tinyflux.columnar.files import OsFiles
+from tinyflux.columnar.footer import SegmentInfo
 from tinyflux.columnar.manifest import (
     Manifest,
     SeriesFile,
@@ -20,7 +21,6 @@ from tinyflux.columnar.manifest import (
     read_manifest,
     write_manifest,
 )
-from tinyflux.columnar.segment import SegmentInfo
 from tinyflux.errors import CorruptionError
 
 MANIFEST = Manifest(

@@ -18,8 +18,8 @@ from tests.crash.test_power_cut import STORE
 from tests.unit.columnar_segments.test_segments_in_a_store import batch, parquet_files
 from tinyflux.batch import MAX_TIME_NS, MIN_TIME_NS
 from tinyflux.columnar.base import DeleteRequest, ScanRequest
+from tinyflux.columnar.footer import ROW_GROUP_ROWS
 from tinyflux.columnar.parquet import ParquetStorage
-from tinyflux.columnar.segment import ROW_GROUP_ROWS
 from tinyflux.errors import CorruptionError, StorageError
 from tinyflux.queries import TagQuery
 
