@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _CATALOG: Final = "catalog.json"
-_CONTINUOUS: Final = "continuous.json"
+_OTHERS: Final = ("continuous.json", "shards.json")
 
 
 @contextmanager
@@ -69,12 +69,12 @@ def check(data: Path) -> Iterator[Finding]:
         catalogfile.read(data)
     except CorruptionError as exc:
         yield Finding(exc.path, exc.reason)
-    progress = data / _CONTINUOUS
-    if progress.exists():
-        try:
-            orjson.loads(progress.read_bytes())
-        except ValueError as exc:
-            yield Finding(progress, f"not JSON: {exc}")
+    for name in _OTHERS:
+        if (path := data / name).exists():
+            try:
+                orjson.loads(path.read_bytes())
+            except ValueError as exc:
+                yield Finding(path, f"not JSON: {exc}")
     for path in stores(data):
         yield from check_store(path)
 
