@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from gateway.errors import StatementError
+
+if TYPE_CHECKING:
+    from gateway.config import Settings
 
 # Measured: 10 million windows of one aggregate peak at 72 bytes a row, each further one adds 32.
 # Values, their validity and the copy that the answer makes of them are in it.
@@ -31,3 +34,14 @@ def check_rows(n_rows: int, n_columns: int, max_bytes: int) -> None:
             f"{needed} bytes, the limit is {max_bytes}: ask for a shorter time range, fewer "
             "fields or wider windows"
         )
+
+
+def check_points(n_points: int, settings: Settings) -> None:
+    """Go on when a SELECT may read so many points without aggregating them.
+
+    Raises:
+        StatementError: More than `max_select_points`.
+    """
+    most = settings.max_select_points
+    if 0 < most < n_points:
+        raise StatementError(f"max-select-point limit exceeded: ({n_points}/{most})")

@@ -111,7 +111,9 @@ class Settings:
     )
 
     body_timeout_s: float = _setting(
-        60.0, "Seconds the body of a request may take to come in; 0 is no limit."
+        60.0,
+        "Seconds the body of a request may take to come in, and each megabyte of a streamed answer "
+        "to be taken; 0 is no limit.",
     )
     max_body_bytes: int = _setting(25_000_000, "Largest body as sent; beyond is 413.", minimum=1)
     max_inflated_bytes: int = _setting(

@@ -11,6 +11,7 @@ A statement reads one snapshot of each store, taken when it starts.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ from gateway.functions.rows import choose
 from gateway.gaps import warnings_of
 from gateway.into import write_into
 from gateway.joins import join_tables
+from gateway.parts import limit_rows, opened, read_parts
 from gateway.planner import compile_select, plan, walk
 from gateway.points import read_points
 from gateway.rows import Axis, Col, evaluate
@@ -34,9 +36,10 @@ from tinyflux.columnar.base import ScanRequest
 from tinyflux.errors import LimitExceeded, QueryError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from gateway.plan import Plan, Shape
+    from gateway.points import Points
     from gateway.results import Series
     from gateway.session import Session
     from tinyflux.batch import Bools
@@ -58,6 +61,25 @@ def run_select(select: ast.Select, session: Session) -> list[Series]:
     ]
 
 
+def stream_select(select: ast.Select, session: Session) -> Iterator[Series]:
+    """Yield the answer of a SELECT as `run_select` returns it, read while it is taken.
+
+    Args:
+        select: One that `can_be_read_in_parts`.
+        session: Who asks.
+
+    Yields:
+        Series; of those that are open, more rows follow.
+
+    Raises:
+        As `run_select`, also after the first series.
+    """
+    with _told_as_influxd():
+        parts = _Run(session, Snapshots(session)).run_in_parts(select)
+        series = (one for part, names in parts for one in part.to_series(names, select.timezone))
+        yield from opened(limit_rows(series, select.limit, select.offset))
+
+
 def _tags_of_calls(select: ast.Select) -> list[str]:
     """Return the names of the tags that top and bottom look at."""
     return [
@@ -71,8 +93,15 @@ def _tags_of_calls(select: ast.Select) -> list[str]:
 
 def run_answers(select: ast.Select, session: Session) -> list[tuple[Answer, list[str]]]:
     """Return the answer of a SELECT by measurement, with the names of its columns."""
-    try:
+    with _told_as_influxd():
         return _Run(session, Snapshots(session)).run(select, None)
+
+
+@contextmanager
+def _told_as_influxd() -> Iterator[None]:
+    """Turn what the engine refuses into errors of the statement."""
+    try:
+        yield
     except (QueryError, LimitExceeded) as exc:
         raise StatementError(str(exc)) from exc
     except MemoryError as exc:
@@ -118,6 +147,31 @@ class _Run:
             select, self.snapshots, answer, is_complete=is_complete, max_bytes=max_bytes
         )
 
+    def run_in_parts(self, select: ast.Select) -> Iterator[tuple[Answer, list[str]]]:
+        """Yield what `run` returns without its limits, long groups in several answers."""
+        shape = compile_select(select, self.session.now_ns)
+        tables = self._tables(shape)
+        if not tables:
+            return
+        made = plan(shape, [table.schema for table in tables])
+        for table in reversed(tables) if select.descending else tables:
+            self.session.interrupt.check()
+            for answer in self._parts_of_table(made, table):
+                yield answer, made.names()
+
+    def _parts_of_table(self, made: Plan, table: Table) -> Iterator[Answer]:
+        scan = _scan(made, table)
+        if not table.reader.can_stretch:
+            answer = self._run_table(made, table)
+            if answer is not None:
+                yield answer
+        elif scan.start_ns <= scan.end_ns:
+            for points in read_parts(made, table, scan, self.session):
+                answer = _answer(made, table.name, _from_points(points))
+                if answer is not None:
+                    yield answer
+            self._warn_of_gaps(table, scan)
+
     def _subquery(self, select: ast.Select, outer: Shape) -> list[Answer]:
         if outer.select.is_ordered and select.is_ordered:
             is_same = outer.select.descending == select.descending
@@ -134,12 +188,7 @@ class _Run:
 
     def _run_table(self, made: Plan, table: Table) -> Answer | None:
         shape = made.shape
-        scan = ScanRequest(
-            table.name,
-            compile_condition(shape.condition, table.schema.fields),
-            shape.bounds.start_ns,
-            shape.bounds.end_ns,
-        )
+        scan = _scan(made, table)
         if scan.start_ns > scan.end_ns:
             return None
         if shape.rows_call is None and (made.leaves or made.transformed):
@@ -147,12 +196,15 @@ class _Run:
         else:
             rows = self._read_points(made, table, scan)
         self.session.interrupt.check()
-        if gaps := table.reader.gaps(table.name, scan.start_ns, scan.end_ns):
-            self.session.warnings.extend(warnings_of(gaps))
+        self._warn_of_gaps(table, scan)
         if rows is None:
             return None
         check_rows(len(rows.axis), len(made.columns), self.session.settings.max_query_bytes)
         return _answer(made, table.name, rows)
+
+    def _warn_of_gaps(self, table: Table, scan: ScanRequest) -> None:
+        if gaps := table.reader.gaps(table.name, scan.start_ns, scan.end_ns):
+            self.session.warnings.extend(warnings_of(gaps))
 
     def _read_points(self, made: Plan, table: Table, scan: ScanRequest) -> _Rows | None:
         """Return the points as rows, or those that the function of several rows chooses."""
@@ -160,7 +212,17 @@ class _Run:
         call = made.shape.rows_call
         if points is not None and call is not None:
             points = choose(call, points, made, table)
-        return None if points is None else _Rows(points.axis(), points.groups, points.leaves)
+        return None if points is None else _from_points(points)
+
+
+def _scan(made: Plan, table: Table) -> ScanRequest:
+    shape = made.shape
+    return ScanRequest(
+        table.name,
+        compile_condition(shape.condition, table.schema.fields),
+        shape.bounds.start_ns,
+        shape.bounds.end_ns,
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -175,6 +237,10 @@ class _Rows:
 
 def _from_grid(grid: Grid | None) -> _Rows | None:
     return None if grid is None else _Rows(grid.axis, grid.groups, grid.leaves, grid.inner)
+
+
+def _from_points(points: Points) -> _Rows:
+    return _Rows(points.axis(), points.groups, points.leaves)
 
 
 def _answer(made: Plan, name: str, rows: _Rows) -> Answer | None:

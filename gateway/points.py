@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from gateway.budget import check_rows
-from gateway.errors import StatementError
+from gateway.budget import check_points, check_rows
 from gateway.fill import fill
 from gateway.functions.types import CASTS
 from gateway.planner import walk
@@ -17,7 +16,7 @@ from grammar import ast
 from tinyflux.batch import Bools, FieldType, Int64s
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from gateway.plan import Plan
     from gateway.session import Session
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from tinyflux.columnar.base import FieldColumn, Frame, ScanRequest, SeriesSet
 from tinyflux.columnar.scan import concat
 
-_MOST_NEEDED: Final = 100_000  # rows of a group: above that a scan of everything is not slower
+MOST_NEEDED: Final = 100_000  # rows of a group: above that a scan of everything is not slower
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,47 +86,94 @@ def _needed(made: Plan, table: Table) -> int:
     if not is_alone or not select.limit or table.is_subquery:
         return 0
     n_rows = select.limit + select.offset
-    return n_rows if n_rows <= _MOST_NEEDED else 0
+    return n_rows if n_rows <= MOST_NEEDED else 0
+
+
+class PointReader:
+    """Reads the points of a plan, as long as there are not more than may be read.
+
+    Args:
+        made: What is asked.
+        table: Of what.
+        session: The limits, and the switch that stops it.
+    """
+
+    def __init__(self, made: Plan, table: Table, session: Session) -> None:
+        self._made = made
+        self._table = table
+        self._session = session
+        refs = references(made)
+        self._fields = [ref for ref in refs if table.schema.is_field(ref)]
+        self._tags = [ref for ref in refs if not table.schema.is_field(ref)]
+        self._count = 0
+
+    def frames(self, scan: ScanRequest) -> Iterator[Frame]:
+        """Yield the frames of a scan.
+
+        Raises:
+            StatementError: They and those before are more points than `max_select_points`.
+        """
+        names = tuple(dict.fromkeys(ref.name for ref in self._fields))
+        if not names:
+            return
+        for frame in self._table.reader.scan(replace(scan, fields=names)):
+            self._session.interrupt.check()
+            self._count += len(frame)
+            check_points(self._count, self._session.settings)
+            yield frame
+
+    def frames_in_memory(self, scan: ScanRequest) -> list[Frame]:
+        """Return the frames of a scan.
+
+        Raises:
+            StatementError: As `frames` does, or more than memory is given for.
+        """
+        frames: list[Frame] = []
+        n_columns = len(self._fields) + len(self._tags)
+        for frame in self.frames(scan):
+            frames.append(frame)
+            n_rows = sum(map(len, frames))
+            check_rows(n_rows, n_columns, self._session.settings.max_query_bytes)
+        return frames
+
+    def points(self, frames: Sequence[Frame]) -> Points:
+        """Return the rows of frames, at least one, in the order of the query."""
+        return self.arranged(self.unordered(frames))
+
+    def arranged(self, points: Points) -> Points:
+        """Return points in the order of the query, their null cells filled as it says."""
+        return _fill(self._made, _ordered(points, self._made.shape.select.descending))
+
+    def unordered(self, frames: Sequence[Frame]) -> Points:
+        """Return the rows of frames, at least one, frame after frame."""
+        table = self._table
+        groups, rows = _group(frames, self._made.dimensions)
+        leaves: dict[ast.Expr, Col] = {}
+        for ref in self._fields:
+            column = _join([frame.columns.get(ref.name) for frame in frames], frames)
+            if table.is_subquery:  # its rows are rows of this query, whatever is asked of them
+                column = replace(column, emits=np.ones_like(column.emits))
+            leaves[ref] = column.cast(CASTS[ref.cast]) if ref.cast in CASTS else column
+        for ref in self._tags:
+            if ref.name in table.schema.tags:
+                leaves[ref] = _tag_column(ref, frames)
+            else:
+                leaves[ref] = Col.nothing(len(rows))
+        times = np.concatenate([frame.times for frame in frames])
+        return Points(groups, rows, times, leaves)
 
 
 def _read(
     made: Plan, table: Table, scan: ScanRequest, session: Session
 ) -> tuple[Points | None, bool]:
     """Return the points of a scan, and whether its limit left out none that the query needs."""
-    refs = references(made)
-    fields = [ref for ref in refs if table.schema.is_field(ref)]
-    tags = [ref for ref in refs if not table.schema.is_field(ref)]
-    names = tuple(dict.fromkeys(ref.name for ref in fields))
-    if not names:
-        return None, True
-    frames: list[Frame] = []
-    count = 0
-    for frame in table.reader.scan(replace(scan, fields=names)):
-        session.interrupt.check()
-        count += len(frame)
-        if 0 < session.settings.max_select_points < count:
-            raise StatementError(
-                f"max-select-point limit exceeded: ({count}/{session.settings.max_select_points})"
-            )
-        check_rows(count, len(refs), session.settings.max_query_bytes)
-        frames.append(frame)
+    reader = PointReader(made, table, session)
+    frames = reader.frames_in_memory(scan)
     if not frames:
         return None, True
-    groups, rows = _group(frames, made.dimensions)
-    leaves: dict[ast.Expr, Col] = {}
-    for ref in fields:
-        column = _join([frame.columns.get(ref.name) for frame in frames], frames)
-        if table.is_subquery:  # its rows are rows of this query, whatever is asked of them
-            column = replace(column, emits=np.ones_like(column.emits))
-        leaves[ref] = column.cast(CASTS[ref.cast]) if ref.cast in CASTS else column
-    for ref in tags:
-        if ref.name in table.schema.tags:
-            leaves[ref] = _tag_column(ref, frames)
-        else:
-            leaves[ref] = Col.nothing(count)
-    points = Points(groups, rows, np.concatenate([frame.times for frame in frames]), leaves)
+    points = reader.unordered(frames)
     is_enough = not scan.limit or _has_enough(points, frames, abs(scan.limit))
-    return _fill(made, _ordered(points, made.shape.select.descending)), is_enough
+    return reader.arranged(points), is_enough
 
 
 def _has_enough(points: Points, frames: Sequence[Frame], n_rows: int) -> bool:

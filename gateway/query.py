@@ -3,10 +3,12 @@
     read      who asks, then the parameters (URL < body), on the event loop
     answer    parse, check the rights, run and print up to the first megabyte, in one go on a query
               thread
-    stream    what is left, a megabyte at a time, only as fast as the client reads
+    stream    what is left, a megabyte at a time, only as fast as the client reads; raw points are
+              read from the storage no sooner
 
 Found before a statement runs: HTTP 400, 401, 403. Found by a statement: HTTP 200, `error` in its
-result, and the statements after it say `not executed`.
+result (behind its series, when they went out already; a document of its own when chunked), and the
+statements after it say `not executed`.
 """
 
 from __future__ import annotations
@@ -15,13 +17,15 @@ import asyncio
 import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
 from itertools import chain
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
+from gateway.encoding.msgpack import MsgpackEncoder
 from gateway.errors import BadRequest, InfluxError, Overloaded
-from gateway.http import error_response, time_limit
+from gateway.http import ClientGone, error_response, time_limit
 from gateway.request import bound_parameters, read_request, unread_request
 from gateway.results import Result
 from gateway.rights import authorize
@@ -31,7 +35,7 @@ from grammar import parser
 from grammar.errors import ParseError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator
+    from collections.abc import AsyncIterator, Generator, Iterable, Iterator
     from concurrent.futures import Executor
 
     from starlette.types import Receive, Scope, Send
@@ -56,7 +60,7 @@ class _Answer(NamedTuple):
     """What a query thread made: the first megabyte, the rest if any, headers of the coding."""
 
     first: bytes
-    rest: Iterator[bytes] | None
+    rest: Generator[bytes] | None
     headers: dict[str, str]
 
 
@@ -84,6 +88,11 @@ class QueryEndpoint:
     def threads(self) -> Executor:
         """The threads that run queries."""
         return self._threads
+
+    @property
+    def send_timeout_s(self) -> float | None:
+        """How long a client may take for a piece of an answer; None is for ever."""
+        return self._settings.body_timeout_s or None
 
     def close(self) -> None:
         """Stop what runs, and the threads."""
@@ -134,8 +143,7 @@ class QueryEndpoint:
         headers = {"content-type": request.media_type} | answer.headers
         if answer.rest is None:
             return Response(answer.first, headers=headers)
-        pieces = self._streamed(answer.first, answer.rest, session.interrupt)
-        return StreamingResponse(pieces, headers=headers)
+        return _Streamed(self, answer, session.interrupt, headers)
 
     def _finished(self) -> None:
         self._n_open -= 1
@@ -151,6 +159,8 @@ class QueryEndpoint:
             metrics=self._metrics,
             running=self._running,
             user=user,
+            # MessagePack says how many rows there are before it says the first.
+            may_stream=request.is_chunked or request.media_type != MsgpackEncoder.media_type,
         )
 
     def _answer(self, request: QueryRequest, session: Session) -> _Answer:
@@ -166,7 +176,7 @@ class QueryEndpoint:
             coding = {"content-encoding": "gzip", "vary": "Accept-Encoding"}
         return _Answer(first, None if is_all else pieces, coding)
 
-    def _documents(self, request: QueryRequest, results: Iterator[Result]) -> Iterator[bytes]:
+    def _documents(self, request: QueryRequest, results: Iterator[Result]) -> Generator[bytes]:
         encoder = request.encoder()
         if request.is_chunked:
             for result in results:
@@ -176,32 +186,118 @@ class QueryEndpoint:
             limit = self._settings.max_row_limit
             yield from encoder.document(limited(results, limit) if limit else results)
 
-    async def _streamed(
-        self, first: bytes, rest: Iterator[bytes], interrupt: Interrupt
-    ) -> AsyncIterator[bytes]:
-        loop = asyncio.get_running_loop()
+    @asynccontextmanager
+    async def streaming(self, answer: _Answer, interrupt: Interrupt) -> AsyncIterator[_Pieces]:
+        """Give the pieces of an answer, and let go of what they are made from when it is over."""
+        pieces = _Pieces(answer, self._threads)
         self._n_open += 1
         try:
-            yield first
-            is_all = False
-            while not is_all:
-                piece, is_all = await loop.run_in_executor(self._threads, _taken, rest)
-                yield piece
+            yield pieces
         finally:
             self._n_open -= 1
             interrupt.trip()  # a client that left early wants no more
+            pieces.close()
+
+
+class _Pieces:
+    """The pieces of an answer, each made on a query thread when it is asked for.
+
+    Attributes:
+        is_last: Whether the piece that was given last was the last one.
+    """
+
+    def __init__(self, answer: _Answer, threads: Executor) -> None:
+        assert answer.rest is not None
+        self.is_last = False
+        self._rest = answer.rest
+        self._threads = threads
+        self._running: asyncio.Future[tuple[bytes, bool]] | None = None
+
+    async def next(self) -> bytes:
+        """Return the next piece."""
+        loop = asyncio.get_running_loop()
+        self._running = loop.run_in_executor(self._threads, _taken, self._rest)
+        piece, self.is_last = await self._running
+        return piece
+
+    def close(self) -> None:
+        """Let go of the snapshot that more would be read from, as soon as nobody reads it."""
+        if self._running is not None and not self._running.done():
+            self._running.add_done_callback(lambda _: self.close())
+        else:
+            with suppress(RuntimeError):  # the server stops: nothing is left to let go of
+                self._threads.submit(self._rest.close)
+
+
+class _Streamed(Response):
+    """An answer that goes out piece by piece, as fast as its client takes it.
+
+    Args:
+        endpoint: Whose it is.
+        answer: Its beginning, and the rest.
+        interrupt: Stops the making of the rest.
+        headers: Of the response.
+    """
+
+    def __init__(
+        self,
+        endpoint: QueryEndpoint,
+        answer: _Answer,
+        interrupt: Interrupt,
+        headers: dict[str, str],
+    ) -> None:
+        super().__init__(headers=headers)
+        del self.headers["content-length"]
+        self._endpoint = endpoint
+        self._answer = answer
+        self._interrupt = interrupt
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the answer.
+
+        Raises:
+            ClientGone: The client took no piece for too long: the answer is broken off.
+        """
+        del scope
+        watch = asyncio.create_task(_trip_when_gone(receive, self._interrupt))
+        try:
+            async with self._endpoint.streaming(self._answer, self._interrupt) as pieces:
+                start = {"status": self.status_code, "headers": self.raw_headers}
+                await send({"type": "http.response.start", **start})
+                piece = self._answer.first
+                while True:
+                    await self._send(send, piece, more=not pieces.is_last)
+                    if pieces.is_last or watch.done():
+                        return
+                    piece = await pieces.next()
+        finally:
+            watch.cancel()
+
+    async def _send(self, send: Send, piece: bytes, *, more: bool) -> None:
+        before_s = time.monotonic()
+        try:
+            async with asyncio.timeout(self._endpoint.send_timeout_s):
+                await send({"type": "http.response.body", "body": piece, "more_body": more})
+        except TimeoutError:
+            raise ClientGone from None
+        self._interrupt.extend(time.monotonic() - before_s)  # a slow client is no slow query
 
 
 def chunks_of(result: Result, max_rows: int) -> Iterator[Result]:
     """Yield a result in parts: one series, at most `max_rows` rows, partial while more follow."""
-    if result.error or not result.series:
+    number = result.statement_id
+    parts = (part for series in result.series for part in series.parts(max_rows))
+    before = next(parts, None)
+    if before is None:
+        result.series = ()
         yield result
         return
-    parts = [part for series in result.series for part in series.parts(max_rows)]
-    for position, part in enumerate(parts, 1):
-        is_last = position == len(parts)
-        messages = result.messages if is_last else []
-        yield Result(result.statement_id, [part], messages, partial=not is_last)
+    for part in parts:
+        yield Result(number, [before], partial=True)
+        before = part
+    yield Result(number, [before], result.messages, partial=bool(result.error))
+    if result.error:
+        yield Result(number, error=result.error)
 
 
 def limited(results: Iterable[Result], max_rows: int) -> Iterator[Result]:
@@ -210,14 +306,18 @@ def limited(results: Iterable[Result], max_rows: int) -> Iterator[Result]:
     Source: influxdb 1.x services/httpd, max-row-limit.
     """
     left = max_rows
-    for result in results:
-        kept: list[Series] = []
-        for series in result.series:
+
+    def first_rows(series: Iterable[Series]) -> Iterator[Series]:
+        nonlocal left
+        for item in series:
             if left <= 0:
-                break
-            kept.append(next(series.parts(left)))
-            left -= len(kept[-1])
-        result.series = kept
+                return
+            kept = item if len(item) < left else next(item.parts(left))
+            left -= len(kept)
+            yield kept
+
+    for result in results:
+        result.series = first_rows(result.series)
         yield result
 
 
@@ -267,7 +367,7 @@ def _taken(pieces: Iterator[bytes]) -> tuple[bytes, bool]:
     return b"".join(taken), True
 
 
-def _gzipped(pieces: Iterable[bytes]) -> Iterator[bytes]:
+def _gzipped(pieces: Iterable[bytes]) -> Generator[bytes]:
     stream = zlib.compressobj(GZIP_LEVEL, wbits=31)
     for piece in pieces:
         yield stream.compress(piece)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
@@ -25,7 +25,8 @@ class Series:
         has_time: Column 0 is time in int64 ns (int64[n] or a list of int), to print as epoch or
             RFC3339 says.
         timezone: The zone RFC3339 times print in, "" is UTC.
-        partial: More rows of this series follow.
+        partial: More rows of this series follow in another document, or were cut off.
+        is_open: The next series of the result is this one, with more rows.
         rows: Which rows of `data` are this series'; None is all of them.
     """
 
@@ -36,6 +37,7 @@ class Series:
     has_time: bool = False
     timezone: str = ""
     partial: bool = False
+    is_open: bool = False
     rows: slice | None = None
 
     def __len__(self) -> int:
@@ -64,8 +66,8 @@ class Series:
         span = self.span()
         for start in range(span.start, max(span.stop, span.start + 1), max_rows):
             stop = min(start + max_rows, span.stop)
-            partial = self.partial or stop < span.stop
-            yield replace(self, rows=slice(start, stop), partial=partial)
+            partial = self.partial or self.is_open or stop < span.stop
+            yield replace(self, rows=slice(start, stop), partial=partial, is_open=False)
 
 
 @dataclass(slots=True, eq=False)
@@ -74,14 +76,15 @@ class Result:
 
     Attributes:
         statement_id: Its place in the request, from 0.
-        series: The tables, in order.
+        series: The tables, in order; maybe made while they are taken. Then `error` is known when
+            all were.
         messages: (level, text) pairs for the client.
         error: Why the statement failed; "" when it did not.
         partial: More documents of this statement follow.
     """
 
     statement_id: int
-    series: list[Series] = field(default_factory=list)
+    series: Iterable[Series] = ()
     messages: list[tuple[str, str]] = field(default_factory=list)
     error: str = ""
     partial: bool = False

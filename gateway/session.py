@@ -34,6 +34,11 @@ class Interrupt:
         """Make every later `check()` raise. The first reason stays."""
         self._reason = self._reason or reason
 
+    def extend(self, seconds: float) -> None:
+        """Put the timeout off, by time in which nothing ran."""
+        if self._deadline is not None:
+            self._deadline += seconds
+
     @property
     def is_tripped(self) -> bool:
         """Whether `trip` was called; a timeout shows in `check` only."""
@@ -67,6 +72,7 @@ class Session:
         running: The statements that run in the server.
         user: Who asks, EVERYBODY without authentication; None before there is an admin.
         warnings: What the client of the statement that runs should know; added to by what runs it.
+        may_stream: The answer is printed while it is read, where it can be.
     """
 
     catalog: Catalog
@@ -79,6 +85,7 @@ class Session:
     running: RunningQueries = field(default_factory=RunningQueries)
     user: User | None = EVERYBODY
     warnings: list[str] = field(default_factory=list)
+    may_stream: bool = False
 
     def sees(self, database: str) -> bool:
         """Return whether who asks may know that a database exists."""

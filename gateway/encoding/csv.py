@@ -41,11 +41,11 @@ class CsvEncoder:
     def document(self, results: Iterable[Result]) -> Iterator[bytes]:
         """Yield the tables of the results, a piece for each series."""
         for result in results:
+            for series in result.series:
+                yield self._table(result.statement_id, series)
             if result.error:
                 yield self._blank_line(result.statement_id) + self.error(result.error)
                 self._columns = []
-            for series in result.series:
-                yield self._table(result.statement_id, series)
 
     def error(self, text: str) -> bytes:
         """Return the document of a request that failed as a whole."""

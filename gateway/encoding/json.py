@@ -71,30 +71,37 @@ class JsonEncoder:
         opening = b'{"results":['
         for result in results:
             yield opening + b'{"statement_id":%d' % result.statement_id
-            if result.series:
-                yield from self._series(result.series)
+            yield from self._series(result.series)
             yield _printed_tail(result)
             opening = b","
         yield b"{}" if opening != b"," else b"]}"  # influxd: no statement at all is {}
 
-    def _series(self, series: Sequence[Series]) -> Iterator[bytes]:
-        """Yield the series, small ones together and long ones in parts."""
+    def _series(self, series: Iterable[Series]) -> Iterator[bytes]:
+        """Yield the series, small ones together, long ones in parts, those open as one."""
         opening = b',"series":['
         trees: list[Tree] = []
         n_rows = 0
+        is_inside = False
         for item in series:
             size = len(item)
-            if size <= _PIECE_ROWS:
-                trees.append(self._tree(item))
-                n_rows += size
-            if n_rows >= _PIECE_ROWS or size > _PIECE_ROWS:
+            if is_inside or item.is_open or size > _PIECE_ROWS:
                 if trees:
                     yield opening + _printed(trees)[1:-1]
                     opening, trees, n_rows = b",", [], 0
-                if size > _PIECE_ROWS:
-                    yield from self._long(item, opening)
-                    opening = b","
-        yield (opening + _printed(trees)[1:-1] if trees else b"") + b"]"
+                yield from self._long(item, opening, is_inside=is_inside)
+                opening, is_inside = b",", item.is_open
+                continue
+            trees.append(self._tree(item))
+            n_rows += size
+            if n_rows >= _PIECE_ROWS:
+                yield opening + _printed(trees)[1:-1]
+                opening, trees, n_rows = b",", [], 0
+        if is_inside:  # what should have followed is missing
+            yield b"]}"
+        if trees:
+            yield opening + _printed(trees)[1:-1]
+            opening = b","
+        yield b"]" if opening == b"," else b""
 
     def _tree(self, series: Series) -> Tree:
         tree = _head(series)
@@ -105,15 +112,23 @@ class JsonEncoder:
             tree["partial"] = True
         return tree
 
-    def _long(self, series: Series, opening: bytes) -> Iterator[bytes]:
-        """Yield one series in parts; the memory of a part is used again for the next."""
-        opening += _printed(_head(series))[:-1] + b',"values":['
+    def _long(self, series: Series, opening: bytes, *, is_inside: bool) -> Iterator[bytes]:
+        """Yield one series in parts; the memory of a part is used again for the next.
+
+        Args:
+            series: The series, or more rows of the one before it.
+            opening: What stands before it.
+            is_inside: The series before it is this one.
+        """
+        if not is_inside:
+            opening += _printed(_head(series))[:-1] + b',"values":['
         span = series.span()
         for start in range(span.start, span.stop, _PIECE_ROWS):
             rows = slice(start, min(start + _PIECE_ROWS, span.stop))
             yield opening + _printed(self._rows(series, rows))[1:-1]
             opening = b","
-        yield b'],"partial":true}' if series.partial else b"]}"
+        if not series.is_open:
+            yield b'],"partial":true}' if series.partial else b"]}"
 
     def _rows(self, series: Series, rows: slice) -> list[tuple[object, ...]]:
         """Return rows of the columns of a series, made for all series that share them at once."""

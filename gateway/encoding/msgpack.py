@@ -44,7 +44,10 @@ class MsgpackEncoder:
         self._epoch_ns = epoch_ns
 
     def document(self, results: Iterable[Result]) -> Iterator[bytes]:
-        """Yield one map of all results. It comes at once: the number of results stands first."""
+        """Yield one map of all results. It comes at once: the number of results stands first.
+
+        So do the numbers of series and of rows: no series may be open.
+        """
         packed = [b"".join(self._result(result)) for result in results]
         yield b"\x81" + pack("results") + _array(len(packed)) + b"".join(packed)
 
@@ -53,6 +56,7 @@ class MsgpackEncoder:
         return pack({"error": text})
 
     def _result(self, result: Result) -> Iterator[bytes]:
+        all_series = list(result.series)
         if result.error:  # influxd leaves the statement's number out
             yield pack({"error": result.error})
             return
@@ -61,8 +65,8 @@ class MsgpackEncoder:
         if result.messages:
             messages = [{"level": level, "text": text} for level, text in result.messages]
             yield pack("messages") + pack(messages)
-        yield pack("series") + _array(len(result.series))
-        for series in result.series:
+        yield pack("series") + _array(len(all_series))
+        for series in all_series:
             yield from self._series(series)
         if result.partial:
             yield pack("partial") + pack(True)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, Final
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Final, TypeGuard
 
 from gateway.errors import InfluxError, StatementError
-from gateway.executor import run_select
+from gateway.executor import run_select, stream_select
 from gateway.names import qualified
+from gateway.parts import can_be_read_in_parts
 from gateway.results import Result
 from gateway.statements import (
     cardinality,
@@ -28,7 +30,7 @@ from grammar.printer import to_influxql
 from tinyflux.errors import TinyFluxError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
 
     from gateway.results import Series
     from gateway.session import Session
@@ -95,9 +97,20 @@ def results_of(
         if has_failed:
             yield Result(number, error="not executed")
             continue
-        result = _result(number, statement, session, is_read_only=is_read_only)
+        result = Result(number)
+        if _may_stream(statement, session):
+            # Closed here: it and the result hold each other, and it holds a snapshot.
+            with closing(_streamed(result, statement, session)) as result.series:
+                yield result
+        else:
+            with _told(result, statement, session):
+                session.interrupt.check()
+                result.series = execute(statement, session)
+            if is_read_only and not result.error and _is_writing(statement):
+                warning = _READ_ONLY_WARNING.format(_in_full(statement, session))
+                result.messages.append(("warning", warning))
+            yield result
         has_failed = bool(result.error)
-        yield result
 
 
 def execute(statement: ast.Statement, session: Session) -> list[Series]:
@@ -115,21 +128,28 @@ def execute(statement: ast.Statement, session: Session) -> list[Series]:
     return runner(statement, session)
 
 
-def _result(
-    number: int, statement: ast.Statement, session: Session, *, is_read_only: bool
-) -> Result:
+def _may_stream(statement: ast.Statement, session: Session) -> TypeGuard[ast.Select]:
+    return (
+        session.may_stream and isinstance(statement, ast.Select) and can_be_read_in_parts(statement)
+    )
+
+
+def _streamed(result: Result, select: ast.Select, session: Session) -> Generator[Series]:
+    """Run a statement while its series are taken; what goes wrong then is the result's error."""
+    with _told(result, select, session):
+        session.interrupt.check()
+        yield from stream_select(select, session)
+
+
+@contextmanager
+def _told(result: Result, statement: ast.Statement, session: Session) -> Iterator[None]:
+    """Have a statement listed and counted while it runs; what it raises is the result's error."""
     started = time.perf_counter()
-    result = Result(number)
     session.warnings.clear()
     try:
         with session.running.register(statement, session.database, session.interrupt):
-            session.interrupt.check()
-            result.series = execute(statement, session)
+            yield
         result.messages += [("warning", text) for text in dict.fromkeys(session.warnings)]
-        if is_read_only and _is_writing(statement):
-            result.messages.append(
-                ("warning", _READ_ONLY_WARNING.format(_in_full(statement, session)))
-            )
     except InfluxError as exc:
         result.error = exc.text
     except (TinyFluxError, OSError) as exc:
@@ -138,12 +158,12 @@ def _result(
     except Exception:  # noqa: BLE001 - a defect of ours is this statement's error, not the request's
         _log.exception("statement failed text=%r", to_influxql(statement))
         result.error = "internal error"
-    session.metrics.count(
-        query_statements=1,
-        query_errors=bool(result.error),
-        query_seconds=time.perf_counter() - started,
-    )
-    return result
+    finally:
+        session.metrics.count(
+            query_statements=1,
+            query_errors=bool(result.error),
+            query_seconds=time.perf_counter() - started,
+        )
 
 
 def _is_writing(statement: ast.Statement) -> bool:

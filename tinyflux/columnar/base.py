@@ -15,8 +15,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -198,6 +198,9 @@ class ScanRequest:
     end_ns: int = MAX_TIME_NS
     fields: tuple[str, ...] | None = None
     limit: int = 0
+    series: SeriesSet | None = None
+    in_time: Literal[-1, 0, 1] = 0
+    max_rows: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,7 +366,13 @@ class Replacement:
 
 
 class Reader(ABC):
-    """What can be asked of a columnar storage or of a snapshot of one."""
+    """What can be asked of a columnar storage or of a snapshot of one.
+
+    Attributes:
+        can_stretch: Whether `series`, `in_time` and `max_rows` of a scan are honoured.
+    """
+
+    can_stretch: ClassVar[bool] = False
 
     @abstractmethod
     def measurements(self) -> list[str]:
@@ -388,6 +397,17 @@ class Reader(ABC):
     @abstractmethod
     def scan(self, request: ScanRequest) -> Iterator[Frame]:
         """Yield the matching rows. Never yields an empty frame. Frames are bounded in rows."""
+
+    def row_counts(self, request: ScanRequest) -> Int64s:
+        """Return int64[k]: at most how many rows each of the request's `series` has in its times.
+
+        From the index where there is one.
+        """
+        assert request.series is not None
+        counts = np.zeros(len(request.series), np.int64)
+        for frame in self.scan(replace(request, fields=())):
+            counts[np.searchsorted(request.series.ids, frame.series.ids)] += np.diff(frame.offsets)
+        return counts
 
     @abstractmethod
     def aggregate(self, request: AggregateRequest) -> AggregateTable:

@@ -24,9 +24,10 @@ import numpy as np
 
 from tinyflux.batch import MAX_TIME_NS, MIN_TIME_NS, FieldType
 from tinyflux.columnar.base import FieldColumn, Frame, SeriesSet
+from tinyflux.columnar.stretches import stretches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -118,6 +119,10 @@ class Run:
         low, high = self.locate(ids, start_ns, end_ns)
         return high - low
 
+    def count(self, ids: Int64s, start_ns: int, end_ns: int) -> int:
+        """Return how many rows the series have in the closed time interval, all together."""
+        return int(self.rows(ids, start_ns, end_ns).sum())
+
     def read(
         self,
         ids: Int64s,
@@ -189,6 +194,12 @@ class Source(Protocol):
 
     def rows(self, ids: Int64s, start_ns: int, end_ns: int) -> Int64s:
         """Return int64[k], at most how many rows each series (ids ascending) has in an interval."""
+
+    def count(self, ids: Int64s, start_ns: int, end_ns: int) -> int:
+        """Return how many rows all series together have in an interval, deleted ones included.
+
+        Costs the reading of times where `rows` looks at the index alone.
+        """
 
     def read(
         self,
@@ -346,6 +357,25 @@ def merge_runs(runs: Sequence[Run], *, overwrite: bool) -> Run:
     return Run(places.ids, places.offsets, places.times, columns)
 
 
+def beside(runs: Sequence[Run]) -> Run:
+    """Return runs of different series, in the order of their ids, as one."""
+    runs = [run for run in runs if len(run)]
+    if len(runs) < 2:
+        return runs[0] if runs else empty_run()
+    lengths = [len(run) for run in runs]
+    names = dict.fromkeys(name for run in runs for name in run.columns)
+    offsets = [
+        run.offsets[1:] + before
+        for run, before in zip(runs, itertools.accumulate([0, *lengths[:-1]]), strict=True)
+    ]
+    return Run(
+        np.concatenate([run.ids for run in runs]),
+        np.concatenate([runs[0].offsets[:1], *offsets]),
+        np.concatenate([run.times for run in runs]),
+        {name: concat([run.columns.get(name) for run in runs], lengths) for name in names},
+    )
+
+
 def concat(columns: Sequence[FieldColumn | None], lengths: Sequence[int]) -> FieldColumn:
     """Return columns of one field one after another; None stands for rows without the field."""
     kind = common_type([column.type for column in columns if column is not None])
@@ -402,6 +432,7 @@ def frames(
     overwrite: bool,
     max_rows: int = MAX_FRAME_ROWS,
     by_series: bool = True,
+    in_time: int = 0,
     limit: int = 0,
 ) -> Iterator[Frame]:
     """Yield the rows of series in a closed time interval, merged and filtered.
@@ -419,16 +450,21 @@ def frames(
             come.
         by_series: Whether all frames together shall be in order of series. Without it they come in
             slices of time where that saves merging: see `time_slices`.
+        in_time: As in ScanRequest; goes before `by_series`.
         limit: As in ScanRequest. Each source gives its first or last rows of a series, so the first
             or last ones of all sources are among them, and whole; `keep` sees no others.
     """
     names = tuple(types)
-    slices = [(sources, *bounds)] if by_series else time_slices(sources, *bounds)
-    parts = (
-        (live, *part)
-        for live, first_ns, last_ns in slices
-        for part in _parts(live, series.ids, (first_ns, last_ns), max_rows, abs(limit))
-    )
+    parts: Iterable[tuple[Sequence[Source], Int64s, int, int]]
+    if in_time:
+        parts = stretches(sources, series.ids, bounds, max_rows, descending=in_time < 0)
+    else:
+        slices = [(sources, *bounds)] if by_series else time_slices(sources, *bounds)
+        parts = (
+            (live, *part)
+            for live, first_ns, last_ns in slices
+            for part in _parts(live, series.ids, (first_ns, last_ns), max_rows, abs(limit))
+        )
     for live, ids, start_ns, end_ns in parts:
         runs = [source.read(ids, start_ns, end_ns, names, limit) for source in live]
         run = merge_runs(runs, overwrite=overwrite)
@@ -518,13 +554,8 @@ def _parts(
             yield ids, *bounds
         return
     if len(ids) == 1:
-        start_ns, end_ns = bounds
-        if start_ns == end_ns:
+        for _, _, start_ns, end_ns in stretches(sources, ids, bounds, max_rows):
             yield ids, start_ns, end_ns
-            return
-        middle = (start_ns + end_ns) // 2
-        yield from _parts(sources, ids, (start_ns, middle), max_rows, most)
-        yield from _parts(sources, ids, (middle + 1, end_ns), max_rows, most)
         return
     before = np.cumsum(counts) - counts
     part_of = before // max_rows

@@ -23,7 +23,7 @@ from tinyflux.batch import FieldType
 from tinyflux.columnar import arrow
 from tinyflux.columnar.footer import TIME, Layout, SegmentInfo, read_footer, reading_error
 from tinyflux.columnar.rowgroups import cut, join
-from tinyflux.columnar.scan import Run, empty_run, ends, merge_runs, search
+from tinyflux.columnar.scan import Run, beside, empty_run, ends, merge_runs, search
 from tinyflux.errors import CorruptionError
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from tinyflux.columnar.chunks import ChunkCache
     from tinyflux.columnar.files import FileSystem
 
+_MOST_CHUNKS: Final = 512  # of 128 KiB, decoded at once of which only parts are wanted
 _THREADED_ROWS: Final = 250_000  # from here on decoding columns side by side pays
 
 
@@ -136,6 +137,12 @@ class Segment:
             counts[rows] = layout.offsets[at + 1] - layout.offsets[at]
         return counts
 
+    def count(self, ids: Int64s, start_ns: int, end_ns: int) -> int:
+        """Return how many rows the series have in the closed interval, all together."""
+        if start_ns <= self.info.first_ns and self.info.last_ns <= end_ns:
+            return int(self.rows(ids, start_ns, end_ns).sum())
+        return len(self.read(ids, start_ns, end_ns, ()))
+
     def read(
         self,
         ids: Int64s,
@@ -183,6 +190,11 @@ class Segment:
             return empty_run()
         names = [name for name in (layout.fields if fields is None else fields)
                  if name in layout.fields]  # fmt: skip
+        is_much = len(groups) * (1 + len(names)) > _MOST_CHUNKS
+        if is_much and len(at) > 1 and (limit or not is_inside):
+            # Much is decoded of which little is kept: not all of it at once.
+            halves = np.split(layout.ids[at], [len(at) // 2])
+            return beside([self._read(half, start_ns, end_ns, names, limit) for half in halves])
         chunks = self._chunks(layout, groups, [_TIME_CHUNK, *names])
         if not is_inside:
             times: Int64s = join(chunks[_TIME_CHUNK]).values  # type: ignore[assignment]

@@ -116,6 +116,10 @@ class Masked:
             counts[np.searchsorted(ids, left.ids)] = np.diff(left.offsets)
         return counts
 
+    def count(self, ids: Int64s, start_ns: int, end_ns: int) -> int:
+        """Return how many rows the series have in the closed interval, deleted ones included."""
+        return self._segment.count(ids, start_ns, end_ns)
+
     def read(
         self,
         ids: Int64s,

@@ -11,6 +11,8 @@ from abc import abstractmethod
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Protocol
 
+import numpy as np
+
 from tinyflux.columnar.aggregate import aggregate_frames
 from tinyflux.columnar.base import Frame, Reader, ScanRequest, SeriesSet
 from tinyflux.columnar.evaluate import Prepared, matching_series, prepare
@@ -20,7 +22,7 @@ from tinyflux.columnar.shard import Masked
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from tinyflux.batch import FieldType
+    from tinyflux.batch import FieldType, Int64s
     from tinyflux.columnar.base import AggregateRequest, AggregateTable, FieldColumn, Gap, Query
     from tinyflux.columnar.quarantine import Quarantine
     from tinyflux.columnar.scan import Source
@@ -48,6 +50,8 @@ class Snapshot(Reader):
         quarantine: What is missing; None for nothing, ever.
         max_frame_rows: About how many rows a frame has at most.
     """
+
+    can_stretch = True
 
     def __init__(
         self,
@@ -120,7 +124,9 @@ class Snapshot(Reader):
                 match come.
             by_series: Whether all frames together are in order of series, whatever is in segments.
         """
-        series = prepared.prune(self._index.series(request.measurement))
+        series = request.series
+        if series is None:
+            series = prepared.prune(self._index.series(request.measurement))
         known = self._index.fields(request.measurement)
         asked = known if request.fields is None else dict.fromkeys(request.fields)
         asked_names = [name for name in asked if name in known]
@@ -137,10 +143,22 @@ class Snapshot(Reader):
             prepared.keep if keep else None,
             asked_names,
             overwrite=self._overwrite,
-            max_rows=self._max_frame_rows,
+            max_rows=request.max_rows or self._max_frame_rows,
             by_series=by_series,
+            in_time=request.in_time,
             limit=0 if prepared.row_part or is_masked else request.limit,
         )
+
+    def row_counts(self, request: ScanRequest) -> Int64s:
+        """Return int64[k]: at most how many rows each of the request's `series` has in its times.
+
+        From the index alone: of a segment that has times of the interval, all rows are counted.
+        """
+        assert request.series is not None
+        counts = np.zeros(len(request.series), np.int64)
+        for source in self.sources(request.measurement):
+            counts += source.rows(request.series.ids, request.start_ns, request.end_ns)
+        return counts
 
     def aggregate(self, request: AggregateRequest) -> AggregateTable:
         """Return functions of the matching rows per group and window."""
