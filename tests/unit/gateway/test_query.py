@@ -344,7 +344,7 @@ def test_series_of_lists_and_arrays_are_cut_alike() -> None:
     series = many_rows(5)
     series.columns.append("text")
     series.data.append(["a", "b", "c", "d", "e"])
-    parts = [part.series[0] for part in chunks_of(Result(0, [series]), 2)]
+    parts = [part for chunk in chunks_of(Result(0, [series]), 2) for part in chunk.series]
     assert [len(part) for part in parts] == [2, 2, 1]
     assert [part.cells()[2] for part in parts] == [["a", "b"], ["c", "d"], ["e"]]
     assert np.asarray(parts[1].cells()[0]).tolist() == [2_000_000_000, 3_000_000_000]
