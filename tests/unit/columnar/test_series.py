@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -147,3 +149,12 @@ def test_any_text_is_a_name(name: str) -> None:
     index.add(series_key(name, [(name, name)]))
     assert index.view().measurements() == [name]
     assert tags_of(index.view(), name) == [{name: name}]
+
+
+def test_series_keys_take_little_more_memory_than_their_bytes() -> None:
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    keys = [series_key("cpu", [("host", f"server{number}")]) for number in range(1000)]
+    size = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert size < 2 * sum(map(sys.getsizeof, keys))
