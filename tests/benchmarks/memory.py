@@ -20,7 +20,7 @@ from urllib.parse import urlencode
 
 from tests.benchmarks.data import TSBS_FIELDS, each_body, repeated_tsbs
 from tests.benchmarks.load import Load, post
-from tests.benchmarks.queries import QUERIES, Texts
+from tests.benchmarks.questions import GRAFANA, TSBS, Draw
 from tests.conformance.replay import Client
 from tests.gateway_process import running_gateway
 
@@ -158,11 +158,11 @@ def measure(directory: Path, arguments: argparse.Namespace) -> None:
         started_s = time.perf_counter() - before_s
         _phase("first question", pid, lambda: ask(client, "SHOW MEASUREMENTS"))
         _print(f"| start | {status_kib(pid, 'VmHWM') * 1024 / 1e6:.0f} | | | {started_s:.2f} |")
-        texts = Texts(hosts, hours)
-        for name, query in QUERIES.items():
-            drawn = [query(texts) for _ in range(arguments.texts)]
+        draw = Draw(hosts, hours)
+        for name, make in (TSBS | GRAFANA).items():
+            drawn = [make(draw).text for _ in range(arguments.texts)]
             _phase(name, pid, partial(_ask_all, client, drawn))
-        everything = texts.range(texts.seconds)
+        everything = draw.span(int(hours * 3600)).tsbs()
         for name, form in WHOLE.items():
             _phase(f"all: {name}", pid, partial(ask, client, form.format(everything)))
 

@@ -1,149 +1,85 @@
-"""Queries side by side with influxd: `python -m tests.benchmarks.queries`.
+"""Queries side by side with influxd and VictoriaMetrics: `python -m tests.benchmarks.queries`.
 
-TSBS-like data go into both servers, then both answer the same texts in turn: the query set of the
-Time Series Benchmark Suite and what Grafana's panels send. Every text is another one, so no cache
-of answers helps; the answers are compared, and a row says so when they differ.
+TSBS-like data go into all servers, then all answer the same questions in turn: first from
+segments on disk, then with some minutes more in memory on top. The answers of influxd and ours are
+compared, and a row says so when they differ. `--ingest` asks panels while writes come at full
+speed instead, and before it without.
 """
 
 from __future__ import annotations
 
 import argparse
-import random
+import math
 import statistics
+import tempfile
 import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-from tests.benchmarks.data import START_S, TSBS_FIELDS, bodies, tsbs
+from tests.benchmarks import reads
+from tests.benchmarks.data import bodies, times_s, tsbs
 from tests.benchmarks.load import Load, post
-from tests.benchmarks.servers import both_servers
+from tests.benchmarks.questions import GRAFANA, TSBS, Draw
+from tests.benchmarks.servers import Server, running_servers
 from tests.conformance.cases import Answer, Case
 from tests.conformance.replay import Client, difference
+from tests.gateway_process import running_gateway
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Iterable, Sequence
 
-    from tests.benchmarks.servers import Server
+    from tests.benchmarks.questions import Question
+
+ON_TOP_HOURS = 1 / 6
+_HEAD = (
+    "| query | tinyflux p50 ms | p99 | influxd p50 | p99 | p50 ratio | p99 ratio | CPU ratio "
+    "| victoria p50 | p50 ratio |\n|---|---|---|---|---|---|---|---|---|---|"
+)
 
 
-class Texts:
-    """Texts of one run: hosts and ranges are drawn, the same at every run.
+@dataclass(slots=True)
+class _Asked:
+    """A server, and what it took for the questions of one kind.
 
     Attributes:
-        hosts: How many hosts the data have.
-        seconds: The length of the data.
+        server: Which.
+        client: The connection to it.
+        took_ms: Of each question.
+        cpu_s: Of the process, for all of them.
     """
 
-    def __init__(self, hosts: int, hours: float) -> None:
-        self.hosts = hosts
-        self.seconds = int(hours * 3600)
-        self._rng = random.Random(3)
+    server: Server
+    client: Client
+    took_ms: list[float] = field(default_factory=list)
+    cpu_s: float = 0.0
 
-    def range(self, seconds: int) -> str:
-        """Return a condition on time over some seconds of the data, as TSBS writes it."""
-        length = min(seconds, self.seconds)
-        start_s = START_S + self._rng.randrange(self.seconds - length + 1)
-        return f"time >= '{_rfc3339(start_s)}' AND time < '{_rfc3339(start_s + length)}'"
+    def ask(self, path: str) -> Answer:
+        """Ask, and note what it takes."""
+        cpu_s, before_s = self.server.cpu_s(), time.perf_counter()
+        answer = self.client.request("GET", path)
+        self.took_ms.append((time.perf_counter() - before_s) * 1e3)
+        self.cpu_s += self.server.cpu_s() - cpu_s
+        return answer
 
-    def panel(self, seconds: int) -> str:
-        """Return a condition on time as Grafana writes it."""
-        length = min(seconds, self.seconds)
-        start_s = START_S + self._rng.randrange(self.seconds - length + 1)
-        return f"time >= {start_s}000ms and time <= {start_s + length}000ms"
+    @property
+    def p50(self) -> float:
+        return statistics.median(self.took_ms)
 
-    def names(self, count: int) -> list[str]:
-        """Return the names of some hosts."""
-        return [f"host_{n}" for n in self._rng.sample(range(self.hosts), min(count, self.hosts))]
+    @property
+    def p99(self) -> float:
+        return sorted(self.took_ms)[min(len(self.took_ms) - 1, int(len(self.took_ms) * 0.99))]
 
-    def any_of(self, count: int) -> str:
-        """Return a condition on some hosts, as TSBS writes it."""
-        return "(" + " OR ".join(f"hostname = '{name}'" for name in self.names(count)) + ")"
-
-
-def _rfc3339(time_s: int) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time_s))
+    def forget(self) -> None:
+        """Begin with other questions."""
+        self.took_ms = []
+        self.cpu_s = 0.0
 
 
-def _calls(function: str, count: int) -> str:
-    return ", ".join(f"{function}({field})" for field in TSBS_FIELDS[:count])
-
-
-def _max(t: Texts, fields: int, hosts: int, seconds: int, window: str) -> str:
-    where = f"{t.any_of(hosts)} AND {t.range(seconds)}"
-    return f"SELECT {_calls('max', fields)} FROM cpu WHERE {where} GROUP BY time({window})"
-
-
-def _mean(t: Texts, fields: int) -> str:
-    where = t.range(12 * 3600)
-    return f"SELECT {_calls('mean', fields)} FROM cpu WHERE {where} GROUP BY time(1h), hostname"
-
-
-def _last_windows(t: Texts) -> str:
-    end = t.range(60).rpartition("AND ")[2]
-    return (
-        f"SELECT max(usage_user) FROM cpu WHERE {end} GROUP BY time(1m) ORDER BY time DESC LIMIT 5"
-    )
-
-
-def _high_cpu(t: Texts, hosts: str) -> str:
-    return f"SELECT * FROM cpu WHERE {hosts}usage_user > 90.0 AND {t.range(12 * 3600)}"
-
-
-def _panel(calls: str, where: str, time: str, dims: str) -> str:
-    return (
-        f'SELECT {calls} FROM "cpu" WHERE ({where}) AND {time} '
-        f"GROUP BY {dims} fill(null) ORDER BY time ASC"
-    )
-
-
-MEAN = 'mean("usage_user")'
-QUERIES: dict[str, Callable[[Texts], str]] = {
-    "single-groupby-1-1-1": lambda t: _max(t, 1, 1, 3600, "1m"),
-    "single-groupby-5-8-1": lambda t: _max(t, 5, 8, 3600, "1m"),
-    "cpu-max-all-1": lambda t: _max(t, 10, 1, 8 * 3600, "1h"),
-    "cpu-max-all-8": lambda t: _max(t, 10, 8, 8 * 3600, "1h"),
-    "double-groupby-1": lambda t: _mean(t, 1),
-    "double-groupby-5": lambda t: _mean(t, 5),
-    "double-groupby-all": lambda t: _mean(t, 10),
-    "high-cpu-1": lambda t: _high_cpu(t, f"{t.any_of(1)} AND "),
-    "high-cpu-all": lambda t: _high_cpu(t, ""),
-    "lastpoint": lambda _: 'SELECT * FROM cpu GROUP BY "hostname" ORDER BY time DESC LIMIT 1',
-    "groupby-orderby-limit": _last_windows,
-    "panel, 1 host, 10s": lambda t: _panel(
-        MEAN, f"\"hostname\" = '{t.names(1)[0]}'", t.panel(3600), "time(10s)"
-    ),
-    "panel, 10 hosts, 1m": lambda t: _panel(
-        MEAN, f'"hostname" =~ /^({"|".join(t.names(10))})$/', t.panel(3600), 'time(1m), "hostname"'
-    ),
-    "panel, 2 fields by region": lambda t: _panel(
-        f'{MEAN}, max("usage_system")', "\"arch\" = 'x64'", t.panel(3600), 'time(1m), "region"'
-    ),
-    "panel, 15 min by datacenter": lambda t: _panel(
-        MEAN, '"region" =~ /.*/', t.panel(900), 'time(10s), "datacenter"'
-    ),
-    "SHOW TAG VALUES": lambda _: 'SHOW TAG VALUES FROM "cpu" WITH KEY = "hostname"',
-    "SHOW TAG VALUES WHERE": lambda _: (
-        'SHOW TAG VALUES FROM "cpu" WITH KEY = "hostname" WHERE "region" = \'eu-west-1\''
-    ),
-}
-
-
-def ask(client: Client, text: str) -> tuple[float, Answer]:
-    """Return the milliseconds of one query and its answer."""
-    path = "/query?" + urlencode({"db": "bench", "epoch": "ms", "q": text})
-    before_s = time.perf_counter()
-    answer = client.request("GET", path)
-    return (time.perf_counter() - before_s) * 1e3, answer
-
-
-def fill(servers: Sequence[Server], hosts: int, hours: float) -> None:
-    """Write the data to both servers."""
-    found = bodies(tsbs(hosts, hours))
-    load = Load("tsbs", found)
-    for server in servers:
-        with Client(server.url) as client:
-            client.execute("CREATE DATABASE bench")
-        post(server.url, "bench", load, 2)
+def _path(text: str) -> str:
+    return "/query?" + urlencode({"db": "bench", "epoch": "ms", "q": text})
 
 
 def _whole(answer: Answer) -> Answer:
@@ -151,44 +87,98 @@ def _whole(answer: Answer) -> Answer:
     return Answer(answer.status, answer.body.replace(',"partial":true', ""))
 
 
-def _row(clients: Sequence[tuple[Server, Client]], name: str, texts: Sequence[str]) -> str:
-    took_ms: list[list[float]] = [[] for _ in clients]
-    before_s = [server.cpu_s() for server, _ in clients]
-    found = ""
-    for text in texts:
-        answers = []
-        for (_, client), times in zip(clients, took_ms, strict=True):
-            ms, answer = ask(client, text)
-            times.append(ms)
-            answers.append(answer)
-        case = Case(name, ("any order",), "query db=bench", text)
-        found = found or difference(case, _whole(answers[1]), answers[0])
-    ours, theirs = (statistics.median(times) for times in took_ms)
-    cpu_s = [server.cpu_s() - b for (server, _), b in zip(clients, before_s, strict=True)]
-    note = f" differs: {found[:120]} |" if found else ""
-    return (
-        f"| {name} | {ours:.2f} | {theirs:.2f} | {theirs / ours:.1f}x "
-        f"| {cpu_s[1] / max(cpu_s[0], 0.01):.1f}x |{note}"
-    )
+def _ask_all(ours: _Asked, influxd: _Asked, victoria: _Asked | None, question: Question) -> str:
+    """Ask all servers; return how the answers of ours and influxd's differ, "" if not."""
+    answers = [asked.ask(_path(question.text)) for asked in (ours, influxd)]
+    if victoria is not None and question.victoria:
+        answer = victoria.ask(question.victoria)
+        if answer.status != 200:
+            raise RuntimeError(f"{answer}: {question.victoria}")
+    case = Case("", ("any order",), "query db=bench", question.text)
+    return difference(case, _whole(answers[1]), answers[0])
+
+
+def _row(
+    name: str, ours: _Asked, influxd: _Asked, victoria: _Asked | None, found: str
+) -> tuple[str, float]:
+    """Return the row of a query, and how many times longer influxd took at the median."""
+    ratio = influxd.p50 / ours.p50
+    cells = [
+        name,
+        *(f"{ms:.2f}" for ms in (ours.p50, ours.p99, influxd.p50, influxd.p99)),
+        f"{ratio:.2f}",
+        f"{influxd.p99 / ours.p99:.2f}",
+        f"{influxd.cpu_s / ours.cpu_s:.1f}" if ours.cpu_s and influxd.cpu_s else "",
+    ]
+    if victoria is not None and victoria.took_ms:
+        cells += [f"{victoria.p50:.2f}", f"{victoria.p50 / ours.p50:.2f}"]
+    else:
+        cells += ["", ""]
+    return f"| {' | '.join(cells)} |" + (f" differs: {found[:160]}" if found else ""), ratio
+
+
+def _measure(servers: Sequence[Server], draw: Draw, n_texts: int) -> None:
+    """Ask all questions and print the table."""
+    _print(_HEAD)
+    with ExitStack() as stack:
+        asked = [_Asked(one, stack.enter_context(Client(one.url))) for one in servers]
+        ours, influxd = asked[:2]
+        victoria = asked[2] if len(asked) > 2 else None
+        ratios = []
+        for name, make in (TSBS | GRAFANA).items():
+            for one in asked:
+                one.forget()
+            found = [_ask_all(ours, influxd, victoria, make(draw)) for _ in range(n_texts)]
+            row, ratio = _row(name, ours, influxd, victoria, "".join(found))
+            ratios.append(ratio)
+            _print(row)
+    mean = math.exp(statistics.fmean(map(math.log, ratios[: len(TSBS)])))
+    _print(f"\ngeometric mean over the {len(TSBS)} of TSBS: {mean:.1f}x influxd")
+
+
+def _write(servers: Iterable[Server], found: Sequence[bytes]) -> None:
+    for server in servers:
+        post(server.url, "bench", Load("tsbs", found), 2)
+
+
+def _print(text: str) -> None:
+    print(text, flush=True)  # noqa: T201
+
+
+def _run(hosts: int, hours: float, n_texts: int) -> None:
+    all_bodies = bodies(tsbs(hosts, hours + ON_TOP_HOURS), hosts)
+    n_bodies = len(times_s(hours))  # a body has the lines of one time
+    with ExitStack() as stack:
+        data = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tinyflux-bench-")))
+        others = stack.enter_context(running_servers(["influxd", "victoria"]))
+        with running_gateway(data) as (url, pid):
+            servers = (Server("tinyflux", url, pid, data), *others)
+            for server in servers[:2]:
+                with Client(server.url) as client:
+                    client.execute("CREATE DATABASE bench")
+            _write(servers, all_bodies[:n_bodies])
+        # Whoever stops writes what it has in memory into segments.
+        url, pid = stack.enter_context(running_gateway(data))
+        servers = (Server("tinyflux", url, pid, data), *others)
+        _print(f"{hosts} hosts, {hours} hours in segments:\n")
+        _measure(servers, Draw(hosts, hours), n_texts)
+        _write(servers, all_bodies[n_bodies:])
+        _print("\nwith ten minutes more in memory:\n")
+        _measure(servers, Draw(hosts, hours + ON_TOP_HOURS), n_texts)
 
 
 def main() -> None:
-    """Run the benchmark and print its table."""
-    parser = argparse.ArgumentParser(description="Queries side by side with influxd.")
-    parser.add_argument("--hosts", type=int, default=100)
+    """Run the benchmark and print its tables."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition(":")[0])
+    parser.add_argument("--hosts", type=int, default=1000)
     parser.add_argument("--hours", type=float, default=3)
-    parser.add_argument("--texts", type=int, default=40, help="texts of each query")
+    parser.add_argument("--texts", type=int, default=20, help="questions of each kind")
+    parser.add_argument("--ingest", action="store_true", help="panels while writes come instead")
     arguments = parser.parse_args()
-    print("| query | tinyflux p50 ms | influxd p50 ms | ratio | CPU ratio |")  # noqa: T201
-    print("|---|---|---|---|---|")  # noqa: T201
-    with both_servers() as servers:
-        fill(servers, arguments.hosts, arguments.hours)
-        texts = Texts(arguments.hosts, arguments.hours)
-        with Client(servers[0].url) as ours, Client(servers[1].url) as theirs:
-            clients = tuple(zip(servers, (ours, theirs), strict=True))
-            for name, query in QUERIES.items():
-                drawn = [query(texts) for _ in range(arguments.texts)]
-                print(_row(clients, name, drawn), flush=True)  # noqa: T201
+    if arguments.ingest:
+        reads.run(arguments.hosts, arguments.hours)
+    else:
+        _run(arguments.hosts, arguments.hours, arguments.texts)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""Queries of a dashboard while writes come at full speed; `tests.benchmarks.ingest --reads`.
+"""Queries of a dashboard while writes come at full speed, and before, when nothing else is done.
 
-A process of its own writes bodies of 5000 lines without a pause, and this one asks for one panel
+Run by `tests.benchmarks.ingest --reads` and `tests.benchmarks.queries --ingest`. A process of its
+own writes bodies of 5000 lines without a pause, and this one asks for one panel
 after another, at a steady rate. What a query takes is counted from when it was due, so an answer
 that is late makes the next ones late too, as on a dashboard.
 """
@@ -38,20 +39,26 @@ def run(hosts: int, hours: float) -> None:
             with Client(server.url) as client:
                 client.execute("CREATE DATABASE bench")
             post(server.url, "bench", Load("history", history), 2)
+        idle_ms: list[list[float]] = [[] for _ in servers]
         took_ms: list[list[float]] = [[] for _ in servers]
         rates: list[list[float]] = [[] for _ in servers]
         for _ in range(ROUNDS):
-            for server, times, found in zip(servers, took_ms, rates, strict=True):
+            for server, idle, times, found in zip(servers, idle_ms, took_ms, rates, strict=True):
+                idle.extend(_ask(server.url, hosts, hours))
                 with _writing(server.url, history) as n_written:
                     before, before_s = n_written.value, time.perf_counter()
                     times.extend(_ask(server.url, hosts, hours))
                     n_lines = (n_written.value - before) * LINES_PER_BODY
                     found.append(n_lines / (time.perf_counter() - before_s))
-    print("| server | queries p50 ms | p99 ms | lines/s meanwhile |")  # noqa: T201
-    print("|---|---|---|---|")  # noqa: T201
-    for server, times, found in zip(servers, took_ms, rates, strict=True):
-        p50, p99 = (sorted(times)[int(len(times) * part)] for part in (0.5, 0.99))
-        print(f"| {server.name} | {p50:.2f} | {p99:.2f} | {statistics.median(found):,.0f} |")  # noqa: T201
+    print("| server | idle p50 ms | p99 ms | meanwhile p50 ms | p99 ms | lines/s meanwhile |")  # noqa: T201
+    print("|---|---|---|---|---|---|")  # noqa: T201
+    for server, idle, times, found in zip(servers, idle_ms, took_ms, rates, strict=True):
+        cells = [f"{_percentile(ms, part):.2f}" for ms in (idle, times) for part in (0.5, 0.99)]
+        print(f"| {server.name} | {' | '.join(cells)} | {statistics.median(found):,.0f} |")  # noqa: T201
+
+
+def _percentile(times: Sequence[float], part: float) -> float:
+    return sorted(times)[int(len(times) * part)]
 
 
 @contextmanager
