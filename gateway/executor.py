@@ -24,14 +24,16 @@ from gateway.errors import StatementError
 from gateway.functions.rows import choose
 from gateway.gaps import warnings_of
 from gateway.into import write_into
-from gateway.joins import join_tables
+from gateway.joins import join
 from gateway.parts import limit_rows, opened, read_parts
 from gateway.planner import compile_select, plan, walk
 from gateway.points import read_points
 from gateway.rows import Axis, Col, evaluate
-from gateway.sources import Snapshots, Table, resolve
+from gateway.sources import AnswerReader, Snapshots, Table, resolve, tables_of, united
+from gateway.timerange import TimeRange
 from gateway.windowed import Grid, read_grid
 from grammar import ast
+from tinyflux.batch import MIN_TIME_NS
 from tinyflux.columnar.base import ScanRequest
 from tinyflux.errors import LimitExceeded, QueryError
 
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from gateway.results import Series
     from gateway.session import Session
     from tinyflux.batch import Bools
+    from tinyflux.columnar.base import Reader
 
 
 def run_select(select: ast.Select, session: Session) -> list[Series]:
@@ -133,18 +136,29 @@ class _Run:
         return answers
 
     def _tables(self, shape: Shape) -> list[Table]:
-        select = replace(shape.select, condition=shape.condition)
+        shapes = [shape]
+        if shape.fill_age_ns:
+            # Subqueries answer the range that they are asked for: ask for what is before it too.
+            start_ns = max(shape.bounds.start_ns - shape.fill_age_ns, MIN_TIME_NS)
+            before = TimeRange(start_ns, shape.bounds.start_ns - 1, has_start=True, has_end=True)
+            shapes.append(replace(shape, bounds=before))
+        sources = shape.select.sources
+        unnamed = [one for one in sources if not isinstance(one, ast.NamedSource)]
+        if len(unnamed) == len(sources):
+            return resolve(unnamed, self.snapshots, lambda inner: self._answers(inner, shapes))
+        return tables_of(united([AnswerReader(self._join(one)) for one in shapes]))
 
-        def answer(inner: ast.Select) -> list[Answer]:
-            return self._subquery(inner, shape)
+    def _answers(self, select: ast.Select, shapes: list[Shape]) -> Reader:
+        """Return the answers of a subquery to queries around it that differ in their range."""
+        return united([AnswerReader(self._subquery(select, shape)) for shape in shapes])
 
-        unnamed = [one for one in select.sources if not isinstance(one, ast.NamedSource)]
-        if len(unnamed) == len(select.sources):
-            return resolve(unnamed, self.snapshots, answer)
-        is_complete = shape.is_raw and select.fill is ast.Fill.NONE
-        max_bytes = self.session.settings.max_query_bytes
-        return join_tables(
-            select, self.snapshots, answer, is_complete=is_complete, max_bytes=max_bytes
+    def _join(self, shape: Shape) -> list[Answer]:
+        return join(
+            replace(shape.select, condition=shape.condition),
+            self.snapshots,
+            lambda inner: self._subquery(inner, shape),
+            is_complete=shape.is_raw and shape.select.fill is ast.Fill.NONE,
+            max_bytes=self.session.settings.max_query_bytes,
         )
 
     def run_in_parts(self, select: ast.Select) -> Iterator[tuple[Answer, list[str]]]:

@@ -20,10 +20,8 @@ from gateway.answers import Answer
 from gateway.budget import check_rows
 from gateway.conditions import TagCondition
 from gateway.errors import StatementError
-from gateway.expansion import Schema
 from gateway.planner import walk
 from gateway.rows import Col
-from gateway.sources import AnswerReader, Table
 from grammar import ast
 
 if TYPE_CHECKING:
@@ -126,15 +124,15 @@ def _takes_none(condition: ast.Expr) -> bool:
     return True
 
 
-def join_tables(
+def join(
     select: ast.Select,
     snapshots: Snapshots,
     run: Callable[[ast.Select], Sequence[Answer]],
     *,
     is_complete: bool,
     max_bytes: int,
-) -> list[Table]:
-    """Return the rows of a join as the one table that a query reads; none when there are no rows.
+) -> list[Answer]:
+    """Return the rows of a join as one answer, called by the names of all sources; or none.
 
     Args:
         select: The query.
@@ -169,10 +167,7 @@ def join_tables(
         check_rows(len(rows[0]), len(joined.columns) + len(side.columns), max_bytes)
         joined = _beside(joined, side, *rows)
         names.append(name)
-    joined = replace(joined, name="_".join(found))
-    reader = AnswerReader([joined])
-    schema = Schema(reader.field_keys(joined.name), frozenset(joined.dimensions))
-    return [Table(joined.name, reader, schema, is_subquery=True)] if len(joined.rows) else []
+    return [replace(joined, name="_".join(found))] if len(joined.rows) else []
 
 
 def _named(answer: Answer, name: str) -> Answer:

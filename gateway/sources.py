@@ -75,7 +75,7 @@ class Snapshots:
 def resolve(
     sources: Sequence[ast.Measurement | ast.SubQuery],
     snapshots: Snapshots,
-    run_subquery: Callable[[ast.Select], Sequence[Answer]],
+    run_subquery: Callable[[ast.Select], Reader],
 ) -> list[Table]:
     """Return the tables of a FROM clause, one a measurement name, sorted by name.
 
@@ -84,7 +84,7 @@ def resolve(
     found: dict[str, list[tuple[Reader, str]]] = {}
     for source in sources:
         if isinstance(source, ast.SubQuery):
-            reader: Reader = AnswerReader(run_subquery(source.select))
+            reader = run_subquery(source.select)
             names = reader.measurements()
         else:
             reader = snapshots.reader(source)
@@ -95,12 +95,27 @@ def resolve(
                 readers.append((reader, name))
     tables = []
     for name, readers in sorted(found.items()):
-        reader = readers[0][0] if len(readers) == 1 else UnionReader([r for r, _ in readers])
-        fields = reader.field_keys(name)
-        if fields:
-            schema = Schema(fields, frozenset(reader.tag_keys(name)))
-            tables.append(Table(name, reader, schema, isinstance(reader, AnswerReader)))
+        tables += _tables(united([reader for reader, _ in readers]), name)
     return tables
+
+
+def tables_of(reader: Reader) -> list[Table]:
+    """Return everything in a reader as tables, sorted by name."""
+    return [table for name in reader.measurements() for table in _tables(reader, name)]
+
+
+def _tables(reader: Reader, name: str) -> list[Table]:
+    """Return a measurement of a reader, if it has fields there."""
+    fields = reader.field_keys(name)
+    if not fields:
+        return []
+    schema = Schema(fields, frozenset(reader.tag_keys(name)))
+    return [Table(name, reader, schema, isinstance(reader, AnswerReader))]
+
+
+def united(readers: Sequence[Reader]) -> Reader:
+    """Return one reader of everything in several."""
+    return readers[0] if len(readers) == 1 else UnionReader(readers)
 
 
 def _matching_names(source: ast.Measurement, reader: Reader) -> list[str]:

@@ -17,7 +17,7 @@ from gateway.executor import run_select
 from gateway.functions.types import CASTS
 from gateway.joins import named_queries
 from gateway.planner import compile_select, is_join, plan, walk
-from gateway.sources import Snapshots, resolve
+from gateway.sources import AnswerReader, Snapshots, resolve
 from gateway.statements.table import go_duration, table
 from grammar import ast
 from grammar.durations import format_calendar_duration
@@ -58,7 +58,7 @@ def _plan_lines(select: ast.Select, session: Session, within: Shape | None = Non
     for inner in _subqueries(select, session):
         lines += [*([""] if lines else []), *_plan_lines(inner, session, shape)]
     measurements = [source for source in select.sources if isinstance(source, ast.Measurement)]
-    tables = resolve(measurements, Snapshots(session), lambda _: [])
+    tables = resolve(measurements, Snapshots(session), lambda _: AnswerReader([]))
     if tables:
         made = plan(shape, [one.schema for one in tables])
         for one in tables:

@@ -61,7 +61,7 @@ def _run(session: Session, text: str) -> Answer:
             "last(s)",
             "max(v), count(n), first(b)",
             "stddev(v), sum(n)",
-            "last(v), n, host, s",
+            "last(v), n, s",
             "mean(v) + last(n)",
             "difference(mean(v)), mean(v)",
             "elapsed(last(n))",
@@ -71,6 +71,7 @@ def _run(session: Session, text: str) -> Answer:
     st.sampled_from(["", ", host"]),
     st.sampled_from([1, 7, 60, 100, 150, 1000]),
     st.sampled_from(["", " AND host = 'a'"]),
+    st.booleans(),
 )
 def test_value_before_the_range_is_carried_into_it(
     points: list[tuple[str, list[str], int]],
@@ -79,6 +80,7 @@ def test_value_before_the_range_is_carried_into_it(
     tags: str,
     age: int,
     condition: str,
+    is_nested: bool,
 ) -> None:
     catalog = Catalog(None, Settings())
     catalog.create_database("d")
@@ -86,9 +88,11 @@ def test_value_before_the_range_is_carried_into_it(
     catalog.storage("d").append_batch(parse_lines(lines.encode(), now_ns=0).batch)
     session = Session(catalog, Settings(), 0, "d")
 
+    source = "(SELECT v, n, s, b FROM m GROUP BY host)" if is_nested else "m"
+
     def query(start: int, fill: str, order: str = "") -> str:
         return (
-            f"SELECT {calls} FROM m WHERE time >= {start} AND time < {END}{condition} "
+            f"SELECT {calls} FROM {source} WHERE time >= {start} AND time < {END}{condition} "
             f"GROUP BY time({every}ns){tags} fill({fill}) {order}"
         )
 

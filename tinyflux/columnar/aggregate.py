@@ -392,12 +392,20 @@ class _Finished:
     aux: dict[str, FieldColumn] = field(default_factory=dict)
 
     def newest(self) -> _Finished | None:
-        """Return the last value of each group as window 0; None without any."""
-        known = np.arange(len(self.groups)) if self.valid is None else np.flatnonzero(self.valid)
-        if not len(known):
+        """Return the last value of each group as window 0; None without any.
+
+        Other fields are the last known of the selected points, each by itself.
+        """
+        known = np.ones(len(self.groups), np.bool_) if self.valid is None else self.valid
+        rows = self._last_rows(known)
+        if not len(rows):
             return None
-        of_known = self.groups[known]  # group after group, and their windows in order
-        rows = known[np.append(of_known[1:] != of_known[:-1], True)]
+        aux = {}
+        for name, column in self.aux.items():
+            last = self._last_rows(known & column.mask())
+            of_group = rows.copy()
+            of_group[np.searchsorted(self.groups[rows], self.groups[last])] = last
+            aux[name] = column.take(of_group)
         return _Finished(
             self.groups[rows],
             np.zeros(len(rows), np.int64),
@@ -405,8 +413,14 @@ class _Finished:
             None,
             None if self.times is None else self.times[rows],
             None if self.series is None else self.series[rows],
-            {name: column.take(rows) for name, column in self.aux.items()},
+            aux,
         )
+
+    def _last_rows(self, chosen: Bools) -> Int64s:
+        """Return the last of the chosen entries of each group that has some."""
+        rows = np.flatnonzero(chosen)
+        groups = self.groups[rows]  # entries are group after group, windows in order
+        return rows[np.append(groups[1:] != groups[:-1], True)] if len(rows) else rows
 
 
 def _concatenate(columns: list[tuple[FieldColumn | None, int]]) -> FieldColumn:

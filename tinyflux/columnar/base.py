@@ -223,7 +223,8 @@ class AggregateRequest:
         windows: The time grid; None is one window over everything.
         aux: With exactly one selector call: fields to bring from the chosen point.
         max_cells: Refuse answers of more groups x windows than this.
-        newest: For each call and group, only its last window that has a value, as the one window 0.
+        newest: For each call and group, only its last window that has a value, as the one window
+            0; each field of `aux` is the last known one of the chosen points.
     """
 
     scan: ScanRequest
