@@ -2,7 +2,9 @@
 
 A transformation of windows reads one window before the range (behind it when the query descends);
 aggregates that stand by themselves do not. So there are up to two requests, and one grid that holds
-both: `leaves` for what stands alone, `inner` for what stands inside of a transformation.
+both: `leaves` for what stands alone, `inner` for what stands inside of a transformation. Under
+`fill(previous, 1h)` each comes with the newest values before its range, which the first windows
+carry on.
 """
 
 from __future__ import annotations
