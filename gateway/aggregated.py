@@ -6,11 +6,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from gateway.budget import most_rows
+from gateway.errors import StatementError
 from gateway.functions.types import CASTS, cast_type
 from gateway.sources import CastReader
 from grammar import ast
 from tinyflux.batch import MIN_TIME_NS, FieldType
 from tinyflux.columnar.base import AggregateRequest, AggregateTable, Call, CallColumn, Reader
+from tinyflux.errors import LimitExceeded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -75,7 +77,13 @@ def aggregate(
         max_cells=_most_cells(made, session.settings),
     )
     reader = _with_casts(table, known)
-    answer = reader.aggregate(request)
+    try:
+        answer = reader.aggregate(request)
+    except LimitExceeded as exc:
+        raise StatementError(
+            f"{exc}: ask for a shorter time range, wider windows or fewer groups, or raise "
+            "max_select_buckets and max_query_bytes"
+        ) from exc
     earlier = None
     if age_ns := made.shape.fill_age_ns:
         start_ns = max(scan.start_ns - age_ns, MIN_TIME_NS)

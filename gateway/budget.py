@@ -32,7 +32,7 @@ def check_rows(n_rows: int, n_columns: int, max_bytes: int) -> None:
         raise StatementError(
             f"max-query-bytes limit exceeded: {n_rows} rows of {n_columns} columns take about "
             f"{needed} bytes, the limit is {max_bytes}: ask for a shorter time range, fewer "
-            "fields or wider windows"
+            "fields or wider windows, or raise max_query_bytes"
         )
 
 
@@ -44,4 +44,36 @@ def check_points(n_points: int, settings: Settings) -> None:
     """
     most = settings.max_select_points
     if 0 < most < n_points:
-        raise StatementError(f"max-select-point limit exceeded: ({n_points}/{most})")
+        raise StatementError(
+            f"max-select-point limit exceeded: ({n_points}/{most}): ask for a shorter time range, "
+            "a LIMIT or aggregates, or raise max_select_points"
+        )
+
+
+def check_series(n_series: int, settings: Settings) -> None:
+    """Go on when a SELECT may read so many series.
+
+    Raises:
+        StatementError: More than `max_select_series`.
+    """
+    most = settings.max_select_series
+    if 0 < most < n_series:
+        raise StatementError(
+            f"max-select-series limit exceeded: ({n_series}/{most}): ask for fewer by their tags, "
+            "or raise max_select_series"
+        )
+
+
+def check_windows(n_windows: int, settings: Settings) -> None:
+    """Go on when a SELECT may answer so many windows, those of all groups together.
+
+    Raises:
+        StatementError: More than `max_select_buckets`.
+    """
+    most = settings.max_select_buckets
+    if 0 < most < n_windows:
+        raise StatementError(
+            f"max-select-buckets limit exceeded: ({n_windows}/{most}): ask for wider windows, "
+            "a shorter time range (with a lower and an upper bound), fewer groups or fill(none), "
+            "or raise max_select_buckets"
+        )

@@ -172,6 +172,7 @@ class Settings:
     max_select_points: int = _setting(
         10_000_000, "Points that one SELECT may read without aggregating them; 0 is no limit."
     )
+    max_select_series: int = _setting(0, "Series that one SELECT may read; 0 is no limit.")
     max_select_buckets: int = _setting(
         10_000_000, "Windows (groups times windows) that one SELECT may answer; 0 is no limit."
     )

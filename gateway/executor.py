@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gateway.answers import Answer
-from gateway.budget import check_rows
+from gateway.budget import check_rows, check_series
 from gateway.conditions import compile_condition
 from gateway.errors import StatementError
 from gateway.functions.rows import choose
@@ -119,6 +119,7 @@ class _Run:
 
     session: Session
     snapshots: Snapshots
+    n_series: int = 0  # that were asked for
 
     def run(self, select: ast.Select, within: Shape | None) -> list[tuple[Answer, list[str]]]:
         shape = compile_select(select, self.session.now_ns, within)
@@ -174,12 +175,13 @@ class _Run:
                 yield answer, made.names()
 
     def _parts_of_table(self, made: Plan, table: Table) -> Iterator[Answer]:
-        scan = _scan(made, table)
         if not table.reader.can_stretch:
             answer = self._run_table(made, table)
             if answer is not None:
                 yield answer
-        elif scan.start_ns <= scan.end_ns:
+            return
+        scan = self._scan(made, table)
+        if scan.start_ns <= scan.end_ns:
             for points in read_parts(made, table, scan, self.session):
                 answer = _answer(made, table.name, _from_points(points))
                 if answer is not None:
@@ -202,7 +204,7 @@ class _Run:
 
     def _run_table(self, made: Plan, table: Table) -> Answer | None:
         shape = made.shape
-        scan = _scan(made, table)
+        scan = self._scan(made, table)
         if scan.start_ns > scan.end_ns:
             return None
         if shape.rows_call is None and (made.leaves or made.transformed):
@@ -216,6 +218,19 @@ class _Run:
         check_rows(len(rows.axis), len(made.columns), self.session.settings.max_query_bytes)
         return _answer(made, table.name, rows)
 
+    def _scan(self, made: Plan, table: Table) -> ScanRequest:
+        """Return which rows of a table are wanted.
+
+        Raises:
+            StatementError: With those of other tables, of more series than may be read.
+        """
+        shape = made.shape
+        query = compile_condition(shape.condition, table.schema.fields)
+        if self.session.settings.max_select_series and not table.is_subquery:
+            self.n_series += len(table.reader.series(table.name, query))
+            check_series(self.n_series, self.session.settings)
+        return ScanRequest(table.name, query, shape.bounds.start_ns, shape.bounds.end_ns)
+
     def _warn_of_gaps(self, table: Table, scan: ScanRequest) -> None:
         if gaps := table.reader.gaps(table.name, scan.start_ns, scan.end_ns):
             self.session.warnings.extend(warnings_of(gaps))
@@ -227,16 +242,6 @@ class _Run:
         if points is not None and call is not None:
             points = choose(call, points, made, table)
         return None if points is None else _from_points(points)
-
-
-def _scan(made: Plan, table: Table) -> ScanRequest:
-    shape = made.shape
-    return ScanRequest(
-        table.name,
-        compile_condition(shape.condition, table.schema.fields),
-        shape.bounds.start_ns,
-        shape.bounds.end_ns,
-    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gateway.aggregated import Aggregated, aggregate, n_columns
-from gateway.budget import check_rows
-from gateway.errors import StatementError
+from gateway.budget import check_rows, check_windows
 from gateway.fill import fill
 from gateway.rows import DTYPES, Axis, Col
 from grammar import ast
@@ -384,13 +383,13 @@ def _frame(
     inner = made.shape.bounds
     ends = np.array((bounds.start_ns, bounds.end_ns, inner.start_ns, inner.end_ns), np.int64)
     first, last, inner_first, inner_last = windows.number(ends).tolist()
-    if not bounds.has_start:
-        first = min(int(a.table.windows[0]) for a in answers if len(a.table.windows))
+    found = [answer.table.windows for answer in answers if len(answer.table.windows)]
+    if not bounds.has_start or made.shape.select.fill is ast.Fill.NONE:
+        first = max(first, min(int(numbers[0]) for numbers in found))
+    if made.shape.select.fill is ast.Fill.NONE:  # no row outside of the data: "all time" is cheap
+        last = min(last, max(int(numbers[-1]) for numbers in found))
     cells = (last - first + 1) * len(groups)
-    if 0 < settings.max_select_buckets < cells:
-        raise StatementError(
-            f"max-select-buckets limit exceeded: ({cells}/{settings.max_select_buckets})"
-        )
+    check_windows(cells, settings)
     check_rows(cells, n_columns(made), settings.max_query_bytes)
     numbers = np.arange(first, last + 1)
     in_range = numbers <= inner_last
