@@ -17,7 +17,6 @@ from tinyflux.errors import LimitExceeded
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from gateway.config import Settings
     from gateway.plan import Plan
     from gateway.session import Session
     from gateway.sources import Table
@@ -74,7 +73,7 @@ def aggregate(
         group_by=made.dimensions,
         windows=made.shape.windows,
         aux=aux,
-        max_cells=_most_cells(made, session.settings),
+        max_cells=_most_cells(made, session),
     )
     reader = _with_casts(table, known)
     try:
@@ -99,10 +98,10 @@ def n_columns(made: Plan) -> int:
     return (len(made.leaves) + len(made.transformed)) * (4 if is_searching else 1)
 
 
-def _most_cells(made: Plan, settings: Settings) -> int:
+def _most_cells(made: Plan, session: Session) -> int:
     """Return how many groups x windows the engine may answer with."""
-    most = most_rows(n_columns(made), settings.max_query_bytes)
-    return min(settings.max_select_buckets or most, most)
+    most = most_rows(n_columns(made), session)
+    return min(session.settings.max_select_buckets or most, most)
 
 
 def _field_of(call: ast.Call, table: Table) -> str:

@@ -8,32 +8,36 @@ from gateway.errors import StatementError
 
 if TYPE_CHECKING:
     from gateway.config import Settings
+    from gateway.session import Session
 
 # Measured: 10 million windows of one aggregate peak at 72 bytes a row, each further one adds 32.
 # Values, their validity and the copy that the answer makes of them are in it.
 _ROW_BYTES: Final = 40
 _CELL_BYTES: Final = 32
-_UNLIMITED: Final = 1 << 62
 
 
-def most_rows(n_columns: int, max_bytes: int) -> int:
-    """Return how many rows of so many columns may be made; 0 bytes is no limit."""
-    return max_bytes // (_ROW_BYTES + _CELL_BYTES * n_columns) if max_bytes else _UNLIMITED
+def most_rows(n_columns: int, session: Session) -> int:
+    """Return how many rows of so many columns a statement may make at most."""
+    most_bytes = session.catalog.memory.work_bytes
+    limit = session.settings.max_query_bytes
+    return min(most_bytes, limit or most_bytes) // _row_bytes(n_columns)
 
 
-def check_rows(n_rows: int, n_columns: int, max_bytes: int) -> None:
-    """Go on when so many rows fit; 0 bytes is no limit.
+def check_rows(n_rows: int, n_columns: int, session: Session) -> None:
+    """Go on when so many rows fit, and claim memory for them.
 
     Raises:
-        StatementError: They do not.
+        StatementError: They are more than `max_query_bytes`.
+        LimitExceeded: They are more than `memory_bytes` has room for.
     """
-    if n_rows > most_rows(n_columns, max_bytes):
-        needed = n_rows * (_ROW_BYTES + _CELL_BYTES * n_columns)
+    needed, limit = n_rows * _row_bytes(n_columns), session.settings.max_query_bytes
+    if 0 < limit < needed:
         raise StatementError(
             f"max-query-bytes limit exceeded: {n_rows} rows of {n_columns} columns take about "
-            f"{needed} bytes, the limit is {max_bytes}: ask for a shorter time range, fewer "
+            f"{needed} bytes, the limit is {limit}: ask for a shorter time range, fewer "
             "fields or wider windows, or raise max_query_bytes"
         )
+    session.claim.grow(needed)
 
 
 def check_points(n_points: int, settings: Settings) -> None:
@@ -77,3 +81,7 @@ def check_windows(n_windows: int, settings: Settings) -> None:
             "a shorter time range (with a lower and an upper bound), fewer groups or fill(none), "
             "or raise max_select_buckets"
         )
+
+
+def _row_bytes(n_columns: int) -> int:
+    return _ROW_BYTES + _CELL_BYTES * n_columns

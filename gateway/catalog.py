@@ -68,7 +68,11 @@ Listener: TypeAlias = "Callable[[str, str, PointBatch], None]"
 
 
 class Catalog:
-    """The databases of one data directory, or of memory. Safe to use from many threads."""
+    """The databases of one data directory, or of memory. Safe to use from many threads.
+
+    Attributes:
+        memory: What the stores and the queries may hold together.
+    """
 
     def __init__(self, directory: Path | None, settings: Settings) -> None:
         """Open the catalog; no store is opened yet.
@@ -84,7 +88,7 @@ class Catalog:
         """
         self._directory = directory
         self._settings = settings
-        self._memory = Memory.of(settings.memory_bytes or default_bytes())
+        self.memory = Memory.of(settings.memory_bytes or default_bytes())
         self._lock = threading.RLock()  # held by every change, and while a store is opened
         self._stores: dict[_StoreKey, ColumnarStorage] = {}
         self._limits: dict[str, SeriesLimits] = {}  # of the stores of a database
@@ -410,9 +414,9 @@ class Catalog:
             path,
             overwrite=True,  # InfluxDB's rule: points of equal series and time are one
             sync=cast("SyncMode", settings.sync),  # Settings checked the word
-            flush_bytes=min(settings.memtable_bytes, self._memory.points_bytes // 2),
+            flush_bytes=min(settings.memtable_bytes, self.memory.points_bytes // 2),
             shard_duration_ns=policy.shard_duration_ns,
-            memory=self._memory,
+            memory=self.memory,
             limits=self._limits.setdefault(
                 database,
                 SeriesLimits(settings.max_series_per_database, settings.max_values_per_tag),

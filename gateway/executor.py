@@ -134,6 +134,7 @@ class _Run:
             answer = self._run_table(made, table)
             if answer is not None:
                 answers.append((answer.limit(*limits), made.names()))
+                self.session.claim.keep()
         return answers
 
     def _tables(self, shape: Shape) -> list[Table]:
@@ -159,7 +160,6 @@ class _Run:
             self.snapshots,
             lambda inner: self._subquery(inner, shape),
             is_complete=shape.is_raw and shape.select.fill is ast.Fill.NONE,
-            max_bytes=self.session.settings.max_query_bytes,
         )
 
     def run_in_parts(self, select: ast.Select) -> Iterator[tuple[Answer, list[str]]]:
@@ -215,7 +215,7 @@ class _Run:
         self._warn_of_gaps(table, scan)
         if rows is None:
             return None
-        check_rows(len(rows.axis), len(made.columns), self.session.settings.max_query_bytes)
+        check_rows(len(rows.axis), len(made.columns), self.session)
         return _answer(made, table.name, rows)
 
     def _scan(self, made: Plan, table: Table) -> ScanRequest:

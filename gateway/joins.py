@@ -130,7 +130,6 @@ def join(
     run: Callable[[ast.Select], Sequence[Answer]],
     *,
     is_complete: bool,
-    max_bytes: int,
 ) -> list[Answer]:
     """Return the rows of a join as one answer, called by the names of all sources; or none.
 
@@ -139,7 +138,6 @@ def join(
         snapshots: What measurements are read from.
         run: Answers a subquery.
         is_complete: Leave out rows that one of the sources does not have.
-        max_bytes: What the estimate of the rows may not pass; 0 is no limit.
 
     Raises:
         StatementError: A source of several measurements, rows that match several to several, or
@@ -164,7 +162,7 @@ def join(
                 f"rows of {' and '.join(names)} match several rows of {name}, and the other way "
                 "round: group both by the same tags"
             )
-        check_rows(len(rows[0]), len(joined.columns) + len(side.columns), max_bytes)
+        check_rows(len(rows[0]), len(joined.columns) + len(side.columns), snapshots.session)
         joined = _beside(joined, side, *rows)
         names.append(name)
     return [replace(joined, name="_".join(found))] if len(joined.rows) else []

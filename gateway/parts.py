@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
+from gateway.budget import check_rows, most_rows
 from gateway.functions.registry import Kind, is_kind
 from gateway.planner import walk
 from gateway.points import MOST_NEEDED, PointReader, group_series
@@ -41,6 +42,7 @@ class _Size(NamedTuple):
 # To put an answer in order at once is up to twice as fast as to read it in parts.
 _HELD: Final = _Size(4_000_000, 40_000, 400_000)
 _PART: Final = _Size(2_000_000, 20_000, 200_000)
+_SHARE: Final = 8  # of the memory of queries is for one of them at most, however slow its client
 
 
 def can_be_read_in_parts(select: ast.Select) -> bool:
@@ -68,13 +70,22 @@ def _is_of_a_row(expr: ast.Expr) -> bool:
 def read_parts(made: Plan, table: Table, scan: ScanRequest, session: Session) -> Iterator[Points]:
     """Yield the points that a plan reads of a table, in the order of the query.
 
+    Memory is claimed for one part.
+
     Raises:
         StatementError: More points than `max_select_points`.
+        LimitExceeded: Other queries have all the memory.
     """
+    for points in _parts(made, table, scan, session):
+        check_rows(len(points.rows), len(made.columns), session)
+        yield points
+
+
+def _parts(made: Plan, table: Table, scan: ScanRequest, session: Session) -> Iterator[Points]:
     series = table.reader.series(table.name, scan.query)
     scan = replace(scan, series=series)
     counts = table.reader.row_counts(scan)
-    held, part = _rows_of(_HELD, made), _rows_of(_PART, made)
+    held, part = _rows_of(_HELD, made, session), _rows_of(_PART, made, session)
     # A condition on fields may leave few of many rows: that shows when they are read.
     if int(counts.sum()) <= held or (scan.query is not None and needs_rows(scan.query)):
         points, is_all = _read_few(PointReader(made, table, session), scan, held)
@@ -96,8 +107,10 @@ def read_parts(made: Plan, table: Table, scan: ScanRequest, session: Session) ->
             yield reader.points([frame])
 
 
-def _rows_of(size: _Size, made: Plan) -> int:
-    return max(size.least, min(size.most, size.cells // (1 + len(made.columns))))
+def _rows_of(size: _Size, made: Plan, session: Session) -> int:
+    n_columns = len(made.columns)
+    wanted = max(size.least, min(size.most, size.cells // (1 + n_columns)))
+    return min(wanted, max(1, most_rows(n_columns, session) // _SHARE))
 
 
 def _read_few(reader: PointReader, scan: ScanRequest, most: int) -> tuple[Points | None, bool]:

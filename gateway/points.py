@@ -133,7 +133,7 @@ class PointReader:
         for frame in self.frames(scan):
             frames.append(frame)
             n_rows = sum(map(len, frames))
-            check_rows(n_rows, n_columns, self._session.settings.max_query_bytes)
+            check_rows(n_rows, n_columns, self._session)
         return frames
 
     def points(self, frames: Sequence[Frame]) -> Points:

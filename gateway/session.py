@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from gateway.catalog import Catalog
     from gateway.config import Settings
     from gateway.users import User
+    from tinyflux.columnar.memory import Claim
 
 
 class Interrupt:
@@ -73,6 +74,7 @@ class Session:
         user: Who asks, EVERYBODY without authentication; None before there is an admin.
         warnings: What the client of the statement that runs should know; added to by what runs it.
         may_stream: The answer is printed while it is read, where it can be.
+        claim: The memory of the rows that the statement makes.
     """
 
     catalog: Catalog
@@ -86,6 +88,10 @@ class Session:
     user: User | None = EVERYBODY
     warnings: list[str] = field(default_factory=list)
     may_stream: bool = False
+    claim: Claim = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "claim", self.catalog.memory.claim())
 
     def sees(self, database: str) -> bool:
         """Return whether who asks may know that a database exists."""

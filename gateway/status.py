@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING, Final
 
@@ -14,6 +13,7 @@ from gateway.config import public_arguments
 from gateway.encoding.times import to_rfc3339
 from gateway.http import INFLUXDB_VERSION, url_parameters
 from gateway.metrics import prometheus_text
+from tinyflux.columnar.memory import resident_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -105,7 +105,7 @@ class StatusEndpoints:
                 "Seconds since the server started.",
                 self._metrics.uptime_s,
             ),
-            "tinyflux_memory_resident_bytes": ("Resident memory of the process.", _resident()),
+            "tinyflux_memory_resident_bytes": ("Resident memory of the process.", resident_bytes()),
             "tinyflux_databases": ("Databases.", len(self._catalog.databases)),
             "tinyflux_open_stores": ("Open stores.", len(self._catalog.open_stores())),
             "tinyflux_write_waiting": (
@@ -150,16 +150,6 @@ def _statistic(
     name: str, values: Mapping[str, float], tags: Mapping[str, str]
 ) -> dict[str, object]:
     return {"name": name, "tags": tags, "values": values}
-
-
-def _resident() -> int:
-    """Return the resident memory in bytes; 0 where /proc does not tell."""
-    try:
-        with open("/proc/self/statm", "rb") as file:  # noqa: PTH123 - one read, no path to handle
-            pages = int(file.read().split()[1])
-    except OSError:
-        return 0
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def _json(document: Mapping[str, object]) -> Response:

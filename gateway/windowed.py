@@ -24,7 +24,6 @@ from tinyflux.batch import Bools, FieldType, Int64s
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from gateway.config import Settings
     from gateway.plan import Plan
     from gateway.session import Session
     from gateway.sources import Table
@@ -71,7 +70,7 @@ def read_grid(made: Plan, table: Table, scan: ScanRequest, session: Session) -> 
     if not groups:
         return None
     session.interrupt.check()
-    frame = _frame(made, groups, bounds, answers, session.settings)
+    frame = _frame(made, groups, bounds, answers, session)
     leaves: dict[ast.Expr, Col] = {}
     times = None
     if plain is not None:
@@ -375,7 +374,7 @@ def _frame(
     groups: list[tuple[str, ...]],
     bounds: TimeRange,
     answers: list[Aggregated],
-    settings: Settings,
+    session: Session,
 ) -> _Frame:
     windows = made.shape.windows
     if windows is None:
@@ -389,8 +388,8 @@ def _frame(
     if made.shape.select.fill is ast.Fill.NONE:  # no row outside of the data: "all time" is cheap
         last = min(last, max(int(numbers[-1]) for numbers in found))
     cells = (last - first + 1) * len(groups)
-    check_windows(cells, settings)
-    check_rows(cells, n_columns(made), settings.max_query_bytes)
+    check_windows(cells, session.settings)
+    check_rows(cells, n_columns(made), session)
     numbers = np.arange(first, last + 1)
     in_range = numbers <= inner_last
     if inner.has_start:

@@ -276,7 +276,7 @@ class Cells:
 
     Attributes:
         values: The values, cell after cell, in a cell by time.
-        times: int64[n], their times.
+        times: int64[n], their times; int64[0], and values in any order, where they do not matter.
         starts: int64[c], the first row of each cell.
         groups: int64[c], the group of each cell, ascending.
         bounds: int64[c, 2], the first ns of the cell's window and of the next one.
@@ -332,6 +332,16 @@ class Cells:
 class Gather(Kernel):
     """A function of all values of a cell."""
 
+    @property
+    def crosses_windows(self) -> bool:
+        """Return whether a cell looks at the next window of its group, too."""
+        return False
+
+    @property
+    def looks_at_times(self) -> bool:
+        """Return whether it matters when the values were; else `Cells.times` is empty."""
+        return True
+
     @abstractmethod
     def finish(self, cells: Cells, args: tuple[float, ...]) -> Answer:
         """Return the value of each cell, and where there is one (None: everywhere)."""
@@ -339,6 +349,11 @@ class Gather(Kernel):
 
 class Median(Gather):
     """median(values) -> float64: the middle value, or half way between the two middle ones."""
+
+    @property
+    def looks_at_times(self) -> bool:
+        """Return False."""
+        return False
 
     def finish(self, cells: Cells, args: tuple[float, ...]) -> Answer:  # noqa: ARG002
         """Return the medians."""
@@ -470,6 +485,11 @@ class Integral(Gather):
 
     Source: influxd 1.6.7 answers.
     """
+
+    @property
+    def crosses_windows(self) -> bool:
+        """Return True: the curve is cut between two windows."""
+        return True
 
     # Differs from influxd: over an integer field it takes the value before a border where the one
     # behind it belongs, so its areas with GROUP BY time are wrong; ours are those of a float field.

@@ -93,24 +93,28 @@ def results_of(
         is_read_only: The request came by GET; statements that write then carry a warning.
     """
     has_failed = False
-    for number, statement in enumerate(statements):
-        if has_failed:
-            yield Result(number, error="not executed")
-            continue
-        result = Result(number)
-        if _may_stream(statement, session):
-            # Closed here: it and the result hold each other, and it holds a snapshot.
-            with closing(_streamed(result, statement, session)) as result.series:
+    try:
+        for number, statement in enumerate(statements):
+            if has_failed:
+                yield Result(number, error="not executed")
+                continue
+            session.claim.release()  # what the statement before made is printed by now
+            result = Result(number)
+            if _may_stream(statement, session):
+                # Closed here: it and the result hold each other, and it holds a snapshot.
+                with closing(_streamed(result, statement, session)) as result.series:
+                    yield result
+            else:
+                with _told(result, statement, session):
+                    session.interrupt.check()
+                    result.series = execute(statement, session)
+                if is_read_only and not result.error and _is_writing(statement):
+                    warning = _READ_ONLY_WARNING.format(_in_full(statement, session))
+                    result.messages.append(("warning", warning))
                 yield result
-        else:
-            with _told(result, statement, session):
-                session.interrupt.check()
-                result.series = execute(statement, session)
-            if is_read_only and not result.error and _is_writing(statement):
-                warning = _READ_ONLY_WARNING.format(_in_full(statement, session))
-                result.messages.append(("warning", warning))
-            yield result
-        has_failed = bool(result.error)
+            has_failed = bool(result.error)
+    finally:
+        session.claim.release()
 
 
 def execute(statement: ast.Statement, session: Session) -> list[Series]:

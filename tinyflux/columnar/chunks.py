@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tinyflux.columnar.base import FieldColumn
 
 DEFAULT_CHUNK_BYTES: Final = 256 << 20
+_MIN_READ_BYTES: Final = 4 << 20
 
 ChunkKey: TypeAlias = "tuple[Hashable, int, str]"  # segment, row group, column
 
@@ -27,13 +28,23 @@ class ChunkCache:
 
     Args:
         max_bytes: How much to keep; a chunk larger than an eighth of it is not kept.
+
+    Attributes:
+        max_bytes: As given.
+        n_bytes: How much is kept.
     """
 
     def __init__(self, max_bytes: int = DEFAULT_CHUNK_BYTES) -> None:
         self.max_bytes = max_bytes
         self.n_bytes = 0
+        self._bound = max_bytes
         self._chunks: OrderedDict[ChunkKey, tuple[FieldColumn, int]] = OrderedDict()
         self._lock = threading.Lock()
+
+    @property
+    def read_bytes(self) -> int:
+        """How much should be decoded at a time."""
+        return max(self.max_bytes // 8, _MIN_READ_BYTES)
 
     def __len__(self) -> int:
         return len(self._chunks)
@@ -56,9 +67,18 @@ class ChunkCache:
             old = self._chunks.pop(key, None)
             self.n_bytes += size - (old[1] if old else 0)
             self._chunks[key] = chunk, size
-            while self.n_bytes > self.max_bytes:
-                _, (_, freed) = self._chunks.popitem(last=False)
-                self.n_bytes -= freed
+            self._evict()
+
+    def bound(self, n_bytes: int) -> None:
+        """Keep no more than so much, and than `max_bytes`, until told otherwise."""
+        with self._lock:
+            self._bound = min(n_bytes, self.max_bytes)
+            self._evict()
+
+    def _evict(self) -> None:
+        while self.n_bytes > self._bound:
+            _, (_, freed) = self._chunks.popitem(last=False)
+            self.n_bytes -= freed
 
     def forget(self, segment: Hashable) -> None:
         """Let go of all chunks of a segment."""

@@ -118,8 +118,12 @@ class ParquetStorage(LiveReader, ItemStorage):
         self.overwrite = overwrite
         self.path = None if path is None else Path(path)
         self._lock = threading.RLock()
+        if memory is None:
+            memory = Memory(_MOST_FLUSHES_HELD * flush_bytes, chunk_cache_bytes)
         self._state = State(
-            overwrite=overwrite, shard_duration_ns=shard_duration_ns or DEFAULT_SHARD_DURATION_NS
+            memory,
+            overwrite=overwrite,
+            shard_duration_ns=shard_duration_ns or DEFAULT_SHARD_DURATION_NS,
         )
         self._temporary: list[Point] = []
         self._files: FileSystem = OsFiles() if files is None else files
@@ -128,8 +132,6 @@ class ParquetStorage(LiveReader, ItemStorage):
         self._flushing: Flushing | None = None
         self._recovered = (0, 0)  # frames read, damaged places
         if self.path is not None:
-            if memory is None:
-                memory = Memory(_MOST_FLUSHES_HELD * flush_bytes, chunk_cache_bytes)
             segments = self._open(self.path, memory.chunks, sync, log_file_bytes, shard_duration_ns)
             assert self._log is not None
             self._flushing = Flushing(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
     from tinyflux.batch import Int64s
     from tinyflux.columnar.base import FieldColumn
+
+
+Ranges: TypeAlias = "tuple[Int64s, Int64s, Int64s]"
+"""Series ids, and of each the first row and the row behind the last one."""
 
 
 def pack_runs(run: Run) -> str:
@@ -96,6 +100,24 @@ class RowGroups:
         high = before[high // size] + np.where(kept[high // size], high % size, 0)
         return np.flatnonzero(needed), low, high
 
+    def part(self, ranges: Ranges, first: int, stop: int) -> tuple[Ranges, slice]:
+        """Return what of some ranges lies in some row groups, of those that `needed` gave.
+
+        Args:
+            ranges: As `needed` gave them.
+            first: The first row group, a position among the needed ones.
+            stop: The position behind the last one.
+
+        Returns:
+            ranges, groups: those that have rows there, counted from the first of these row groups;
+                and where the row groups are among the needed ones.
+        """
+        ids, low, high = ranges
+        start, end = first * self.size, stop * self.size
+        low, high = np.clip(low, start, end) - start, np.clip(high, start, end) - start
+        some = high > low
+        return (ids[some], low[some], high[some]), slice(first, stop)
+
 
 def cut(
     ids: Int64s, low: Int64s, high: Int64s, chunks: Mapping[str, list[FieldColumn]], time: str
@@ -135,6 +157,21 @@ def cut(
     }
     times: Int64s = columns.pop(time).values  # type: ignore[assignment]  # always int64
     return Run(ids, offsets, times, columns)
+
+
+def chain(runs: Sequence[Run]) -> Run:
+    """Return runs one after another; the first series of one may be the last of that before it."""
+    runs = [run for run in runs if len(run)]
+    if len(runs) < 2:
+        return runs[0] if runs else empty_run()
+    ids = np.concatenate([run.ids for run in runs])
+    lengths = np.concatenate([np.diff(run.offsets) for run in runs])
+    starts = np.flatnonzero(np.append(True, ids[1:] != ids[:-1]))
+    offsets = np.zeros(len(starts) + 1, np.int64)
+    np.cumsum(np.add.reduceat(lengths, starts), out=offsets[1:])
+    times = np.concatenate([run.times for run in runs])
+    columns = {name: join([run.columns[name] for run in runs]) for name in runs[0].columns}
+    return Run(ids[starts], offsets, times, columns)
 
 
 def join(chunks: Sequence[FieldColumn]) -> FieldColumn:

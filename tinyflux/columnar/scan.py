@@ -357,25 +357,6 @@ def merge_runs(runs: Sequence[Run], *, overwrite: bool) -> Run:
     return Run(places.ids, places.offsets, places.times, columns)
 
 
-def beside(runs: Sequence[Run]) -> Run:
-    """Return runs of different series, in the order of their ids, as one."""
-    runs = [run for run in runs if len(run)]
-    if len(runs) < 2:
-        return runs[0] if runs else empty_run()
-    lengths = [len(run) for run in runs]
-    names = dict.fromkeys(name for run in runs for name in run.columns)
-    offsets = [
-        run.offsets[1:] + before
-        for run, before in zip(runs, itertools.accumulate([0, *lengths[:-1]]), strict=True)
-    ]
-    return Run(
-        np.concatenate([run.ids for run in runs]),
-        np.concatenate([runs[0].offsets[:1], *offsets]),
-        np.concatenate([run.times for run in runs]),
-        {name: concat([run.columns.get(name) for run in runs], lengths) for name in names},
-    )
-
-
 def concat(columns: Sequence[FieldColumn | None], lengths: Sequence[int]) -> FieldColumn:
     """Return columns of one field one after another; None stands for rows without the field."""
     kind = common_type([column.type for column in columns if column is not None])
@@ -451,8 +432,7 @@ def frames(
         by_series: Whether all frames together shall be in order of series. Without it they come in
             slices of time where that saves merging: see `time_slices`.
         in_time: As in ScanRequest; goes before `by_series`.
-        limit: As in ScanRequest. Each source gives its first or last rows of a series, so the first
-            or last ones of all sources are among them, and whole; `keep` sees no others.
+        limit: As in ScanRequest; see `_read_ends`. `keep` sees no other rows.
     """
     names = tuple(types)
     parts: Iterable[tuple[Sequence[Source], Int64s, int, int]]
@@ -466,7 +446,10 @@ def frames(
             for part in _parts(live, series.ids, (first_ns, last_ns), max_rows, abs(limit))
         )
     for live, ids, start_ns, end_ns in parts:
-        runs = [source.read(ids, start_ns, end_ns, names, limit) for source in live]
+        if limit and len(live) > 1:
+            runs = _read_ends(live, ids, (start_ns, end_ns), names, limit)
+        else:
+            runs = [source.read(ids, start_ns, end_ns, names, limit) for source in live]
         run = merge_runs(runs, overwrite=overwrite)
         if limit and len(live) > 1:
             run = run.read(run.ids, start_ns, end_ns, None, limit)
@@ -481,6 +464,40 @@ def frames(
             frame = filter_rows(frame, rows)
         if len(frame):
             yield frame
+
+
+def _read_ends(
+    sources: Sequence[Source],
+    ids: Int64s,
+    bounds: tuple[int, int],
+    names: Sequence[str],
+    limit: int,
+) -> list[Run]:
+    """Return the first or last rows of series, as `limit` says, of those sources that matter.
+
+    Each gives its first or last rows, so those of all sources are among them, and whole. The source
+    that ends last is asked first: most series need no other one, because what has enough rows needs
+    none that ends before them. And the other way round for the first rows.
+    """
+    n, is_last = abs(limit), limit < 0
+    known = np.full(len(ids), MIN_TIME_NS if is_last else MAX_TIME_NS)  # enough rows go so far
+    found: dict[int, Run] = {}
+    order = sorted(
+        range(len(sources)),
+        key=lambda at: -sources[at].last_ns if is_last else sources[at].first_ns,
+    )
+    for at in order:
+        source = sources[at]
+        wanted = known <= source.last_ns if is_last else known >= source.first_ns
+        if not wanted.any():
+            break
+        run = found[at] = source.read(ids[wanted], *bounds, names, limit)
+        enough = np.flatnonzero(np.diff(run.offsets) >= n)
+        rows = run.offsets[enough + 1] - n if is_last else run.offsets[enough] + n - 1
+        places = np.searchsorted(ids, run.ids[enough])
+        extreme = np.maximum if is_last else np.minimum
+        known[places] = extreme(known[places], run.times[rows])
+    return [found[at] for at in sorted(found)]
 
 
 def time_slices(

@@ -22,8 +22,8 @@ import numpy as np
 from tinyflux.batch import FieldType
 from tinyflux.columnar import arrow
 from tinyflux.columnar.footer import TIME, Layout, SegmentInfo, read_footer, reading_error
-from tinyflux.columnar.rowgroups import cut, join
-from tinyflux.columnar.scan import Run, beside, empty_run, ends, merge_runs, search
+from tinyflux.columnar.rowgroups import chain, cut, join
+from tinyflux.columnar.scan import Run, empty_run, ends, merge_runs, search
 from tinyflux.errors import CorruptionError
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from tinyflux.columnar.base import FieldColumn
     from tinyflux.columnar.chunks import ChunkCache
     from tinyflux.columnar.files import FileSystem
+    from tinyflux.columnar.rowgroups import Ranges
 
-_MOST_CHUNKS: Final = 512  # of 128 KiB, decoded at once of which only parts are wanted
 _THREADED_ROWS: Final = 250_000  # from here on decoding columns side by side pays
 
 
@@ -134,7 +134,10 @@ class Segment:
                     raise
                 return counts + 1
             at, rows = self._find(layout, ids, start_ns, end_ns)
-            counts[rows] = layout.offsets[at + 1] - layout.offsets[at]
+            low, high = layout.offsets[at], layout.offsets[at + 1]
+            if len(at) and not self._is_inside(start_ns, end_ns):
+                _, low, high = layout.groups.needed(low, high, start_ns, end_ns)
+            counts[rows] = high - low
         return counts
 
     def count(self, ids: Int64s, start_ns: int, end_ns: int) -> int:
@@ -177,33 +180,56 @@ class Segment:
         fields: Sequence[str] | None,
         limit: int,
     ) -> Run:
+        bounds = start_ns, end_ns
         layout = self._open()
         at, _ = self._find(layout, ids, start_ns, end_ns)
         if not len(at):
             return empty_run()
         low, high = layout.offsets[at], layout.offsets[at + 1]
-        is_inside = start_ns <= self.info.first_ns and self.info.last_ns <= end_ns
-        if is_inside:
+        if self._is_inside(start_ns, end_ns):
             low, high = ends(low, high, limit)
         groups, low, high = layout.groups.needed(low, high, start_ns, end_ns)
-        if not len(groups):
-            return empty_run()
         names = [name for name in (layout.fields if fields is None else fields)
                  if name in layout.fields]  # fmt: skip
-        is_much = len(groups) * (1 + len(names)) > _MOST_CHUNKS
-        if is_much and len(at) > 1 and (limit or not is_inside):
-            # Much is decoded of which little is kept: not all of it at once.
-            halves = np.split(layout.ids[at], [len(at) // 2])
-            return beside([self._read(half, start_ns, end_ns, names, limit) for half in halves])
+        # As many row groups as may be decoded at a time.
+        at_once = max(1, self._cache.read_bytes // (8 * (len(names) + 1) * layout.groups.size))
+        if len(groups) <= at_once:
+            return self._rows(layout, names, groups, (layout.ids[at], low, high), bounds, limit)
+        # Few rows of many row groups, as the last ones of all series are: some groups at a time.
+        runs = []
+        for first in range(0, len(groups), at_once):
+            some, part = layout.groups.part((layout.ids[at], low, high), first, first + at_once)
+            if len(some[0]):
+                runs.append(self._rows(layout, names, groups[part], some, bounds, limit))
+        return chain(runs)
+
+    def _is_inside(self, start_ns: int, end_ns: int) -> bool:
+        """Whether all rows are in a closed interval."""
+        return start_ns <= self.info.first_ns and self.info.last_ns <= end_ns
+
+    def _rows(
+        self,
+        layout: Layout,
+        names: Sequence[str],
+        groups: Int64s,
+        ranges: Ranges,
+        bounds: tuple[int, int],
+        limit: int,
+    ) -> Run:
+        """Return the rows of ranges, counted in some row groups, that are within the bounds."""
+        if not len(groups):
+            return empty_run()
+        ids, low, high = ranges
+        start_ns, end_ns = bounds
         chunks = self._chunks(layout, groups, [_TIME_CHUNK, *names])
-        if not is_inside:
+        if not self._is_inside(start_ns, end_ns):
             times: Int64s = join(chunks[_TIME_CHUNK]).values  # type: ignore[assignment]
             if start_ns > self.info.first_ns:
                 low = search(times, low, high, start_ns, "left")
             if end_ns < self.info.last_ns:
                 high = search(times, low, high, end_ns, "right")
             low, high = ends(low, high, limit)
-        return cut(layout.ids[at], low, high, chunks, _TIME_CHUNK)
+        return cut(ids, low, high, chunks, _TIME_CHUNK)
 
     def read_all(self) -> Run:
         """Return all rows. They do not go through the cache.

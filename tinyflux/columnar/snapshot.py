@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 
-from tinyflux.columnar.aggregate import aggregate_frames
+from tinyflux.columnar.aggregate import Aggregation, aggregate_frames
 from tinyflux.columnar.base import Frame, Reader, ScanRequest, SeriesSet
 from tinyflux.columnar.evaluate import Prepared, matching_series, prepare
+from tinyflux.columnar.partition import partitions
 from tinyflux.columnar.scan import MAX_FRAME_ROWS, Run, frames
 from tinyflux.columnar.shard import Masked
 
@@ -24,11 +25,14 @@ if TYPE_CHECKING:
 
     from tinyflux.batch import FieldType, Int64s
     from tinyflux.columnar.base import AggregateRequest, AggregateTable, FieldColumn, Gap, Query
+    from tinyflux.columnar.memory import Memory
     from tinyflux.columnar.quarantine import Quarantine
     from tinyflux.columnar.scan import Source
     from tinyflux.columnar.series import IndexView
 
 
+# Of the columns of a frame: as read, merged, and in what is computed from them.
+_COPIES: Final = 3
 # The one row of each series that decides, where it has a value of the field.
 _LIMITS: Final = {"first": 1, "last": -1}
 
@@ -47,8 +51,9 @@ class Snapshot(Reader):
         index: The series and fields.
         layers: The rows, oldest layer first.
         overwrite: Whether points of equal series and time are one.
+        memory: Bounds what reading takes.
         quarantine: What is missing; None for nothing, ever.
-        max_frame_rows: About how many rows a frame has at most.
+        max_frame_rows: About how many rows a frame has at most, however much memory there is.
     """
 
     can_stretch = True
@@ -59,6 +64,7 @@ class Snapshot(Reader):
         layers: Sequence[Layer],
         *,
         overwrite: bool,
+        memory: Memory,
         quarantine: Quarantine | None = None,
         max_frame_rows: int = MAX_FRAME_ROWS,
     ) -> None:
@@ -66,6 +72,7 @@ class Snapshot(Reader):
         self._layers = layers
         self._overwrite = overwrite
         self._quarantine = quarantine
+        self._memory = memory
         self._max_frame_rows = max_frame_rows
 
     def measurements(self) -> list[str]:
@@ -113,7 +120,12 @@ class Snapshot(Reader):
         yield from self.scan_prepared(request, prepare(request.query), keep=True)
 
     def scan_prepared(
-        self, request: ScanRequest, prepared: Prepared, *, keep: bool, by_series: bool = True
+        self,
+        request: ScanRequest,
+        prepared: Prepared,
+        *,
+        keep: bool,
+        by_series: bool = True,
     ) -> Iterator[Frame]:
         """Yield the rows of a request whose query was taken apart.
 
@@ -123,31 +135,41 @@ class Snapshot(Reader):
             keep: Whether to keep only matching rows; else all rows of the series and times that can
                 match come.
             by_series: Whether all frames together are in order of series, whatever is in segments.
+
+        Raises:
+            LimitExceeded: There is no working memory for a frame.
         """
         series = request.series
         if series is None:
-            series = prepared.prune(self._index.series(request.measurement))
+            series = self._series(request, prepared)
         known = self._index.fields(request.measurement)
         asked = known if request.fields is None else dict.fromkeys(request.fields)
         asked_names = [name for name in asked if name in known]
         needed = prepared.fields()
         read = known if needed is None else needed.union(asked_names)
+        types = {name: kind for name, kind in known.items() if name in read}
         sources = self.sources(request.measurement) if len(series) else []
         # A row that is wanted may lie behind deleted ones.
         is_masked = any(isinstance(source, Masked) for source in sources)
-        yield from frames(
-            sources,
-            series,
-            {name: kind for name, kind in known.items() if name in read},
-            (max(request.start_ns, prepared.start_ns), min(request.end_ns, prepared.end_ns)),
-            prepared.keep if keep else None,
-            asked_names,
-            overwrite=self._overwrite,
-            max_rows=request.max_rows or self._max_frame_rows,
-            by_series=by_series,
-            in_time=request.in_time,
-            limit=0 if prepared.row_part or is_masked else request.limit,
-        )
+        frame_bytes, row_bytes = self._memory.frame_bytes, _COPIES * 8 * (2 + len(types))
+        most_rows = request.max_rows or self._max_frame_rows
+        with self._memory.claim(min(frame_bytes, sum(map(len, sources)) * row_bytes)):
+            yield from frames(
+                sources,
+                series,
+                types,
+                _bounds(request, prepared),
+                prepared.keep if keep else None,
+                asked_names,
+                overwrite=self._overwrite,
+                max_rows=max(1, min(most_rows, frame_bytes // row_bytes)),
+                by_series=by_series,
+                in_time=request.in_time,
+                limit=0 if prepared.row_part or is_masked else request.limit,
+            )
+
+    def _series(self, request: ScanRequest, prepared: Prepared) -> SeriesSet:
+        return prepared.prune(self._index.series(request.measurement))
 
     def row_counts(self, request: ScanRequest) -> Int64s:
         """Return int64[k]: at most how many rows each of the request's `series` has in its times.
@@ -161,17 +183,46 @@ class Snapshot(Reader):
         return counts
 
     def aggregate(self, request: AggregateRequest) -> AggregateTable:
-        """Return functions of the matching rows per group and window."""
+        """Return functions of the matching rows per group and window.
+
+        Raises:
+            LimitExceeded: There is no working memory for a frame, or for the cells.
+        """
         names = dict.fromkeys([*(call.field for call in request.calls), *request.aux])
         prepared = prepare(request.scan.query)
         scan = replace(request.scan, fields=tuple(names), limit=0)
-        if limit := self._limit(request, prepared):
-            near = list(self.scan_prepared(replace(scan, limit=limit), prepared, keep=True))
-            fields = {call.field for call in request.calls}
-            if all(_is_complete(frame.columns.get(name)) for frame in near for name in fields):
-                return aggregate_frames(near, request)
-        found = self.scan_prepared(scan, prepared, keep=True, by_series=False)
-        return aggregate_frames(found, request)
+        with self._memory.claim() as claim:
+            if limit := self._limit(request, prepared):
+                near = list(self.scan_prepared(replace(scan, limit=limit), prepared, keep=True))
+                fields = {call.field for call in request.calls}
+                if all(_is_complete(frame.columns.get(name)) for frame in near for name in fields):
+                    return aggregate_frames(near, request)
+                del near
+            aggregation = Aggregation(request, claim)
+            for part in self._parts(scan, prepared, aggregation):
+                for frame in self.scan_prepared(part, prepared, keep=True, by_series=False):
+                    aggregation.add(frame)
+                aggregation.settle()
+            return aggregation.table()
+
+    def _parts(
+        self, scan: ScanRequest, prepared: Prepared, aggregation: Aggregation
+    ) -> Iterator[ScanRequest]:
+        """Yield scans with disjoint cells: several when all values of a cell must be gathered."""
+        series = self._series(scan, prepared)
+        row_bytes = aggregation.gathered_row_bytes
+        if not row_bytes or not len(series):
+            yield scan
+            return
+        for some, start_ns, end_ns in partitions(
+            self.sources(scan.measurement),
+            series,
+            aggregation.groups_of(series),
+            _bounds(scan, prepared),
+            aggregation.separate_windows,
+            max(1, self._memory.frame_bytes // row_bytes),
+        ):
+            yield replace(scan, series=some, start_ns=start_ns, end_ns=end_ns)
 
     def _limit(self, request: AggregateRequest, prepared: Prepared) -> int:
         """Return the limit of a scan whose rows may tell first() or last() as well as all do."""
@@ -179,6 +230,11 @@ class Snapshot(Reader):
         if request.windows is not None or prepared.row_part or not self._overwrite:
             return 0
         return _LIMITS.get(functions.pop(), 0) if len(functions) == 1 else 0
+
+
+def _bounds(request: ScanRequest, prepared: Prepared) -> tuple[int, int]:
+    """Return the first and the last time that a row can have."""
+    return max(request.start_ns, prepared.start_ns), min(request.end_ns, prepared.end_ns)
 
 
 def _is_complete(column: FieldColumn | None) -> bool:

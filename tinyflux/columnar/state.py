@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from tinyflux.batch import Int64s
     from tinyflux.columnar.base import Shard
+    from tinyflux.columnar.memory import Memory
     from tinyflux.columnar.memtable import Block, MemtableView
     from tinyflux.columnar.recovery import Change
     from tinyflux.columnar.segments import Segments
@@ -52,6 +53,7 @@ class State:
     """The series and rows of one open store.
 
     Args:
+        memory: Bounds what reading takes.
         overwrite: Whether points of equal series and time are one.
         shard_duration_ns: How long shards are, in memory; segments know theirs.
 
@@ -67,7 +69,11 @@ class State:
     """
 
     def __init__(
-        self, *, overwrite: bool, shard_duration_ns: int = DEFAULT_SHARD_DURATION_NS
+        self,
+        memory: Memory,
+        *,
+        overwrite: bool,
+        shard_duration_ns: int = DEFAULT_SHARD_DURATION_NS,
     ) -> None:
         self._shard_map = ShardMap(shard_duration_ns)
         self.index = SeriesIndex()
@@ -76,6 +82,7 @@ class State:
         self.is_closed = False
         self.refused: set[int] = set()
         self._overwrite = overwrite
+        self._memory = memory
         self._visible = threading.Lock()
         self.layers = Layers(SegmentLayer(), (), self._new_memtable())
 
@@ -105,6 +112,7 @@ class State:
             (layers.segments, *views),
             overwrite=self._overwrite,
             quarantine=None if self.segments is None else self.segments.quarantine,
+            memory=self._memory,
         )
 
     @property

@@ -45,6 +45,12 @@ def column(
     )
 
 
+class OneGroupAtATime(ChunkCache):
+    """A cache so small that row groups are decoded one by one."""
+
+    read_bytes = 1
+
+
 def content(run: Run) -> dict[int, list[tuple[object, ...]]]:
     """Return the rows of each series: time and (field, value as exact text) pairs."""
     rows: dict[int, list[tuple[object, ...]]] = {}
@@ -129,6 +135,7 @@ def test_segment_of_only_series_it_does_not_have_is_empty(make_segment: MakeSegm
     ids=st.sets(st.integers(-1, 13)),
     bounds=st.tuples(st.integers(-22, 22), st.integers(-22, 22)),
     group_rows=st.sampled_from([1, 4, 5, 64]),
+    cache=st.sampled_from([ChunkCache, OneGroupAtATime]),
 )
 def test_segment_reads_exactly_the_rows_asked_for(
     make_segment: MakeSegment,
@@ -136,11 +143,12 @@ def test_segment_reads_exactly_the_rows_asked_for(
     ids: set[int],
     bounds: tuple[int, int],
     group_rows: int,
+    cache: type[ChunkCache],
 ) -> None:
     ordered = {series_id: sorted(rows[series_id]) for series_id in sorted(rows)}
     n = sum(map(len, ordered.values()))
     run = run_of(ordered, {"v": column(FieldType.INTEGER, range(n))})
-    segment = make_segment(run, group_rows=group_rows)
+    segment = make_segment(run, group_rows=group_rows, cache=cache())
     wanted = np.array(sorted(ids), np.int64)
     expected, number = {}, 0
     for series_id, times in ordered.items():
@@ -153,6 +161,12 @@ def test_segment_reads_exactly_the_rows_asked_for(
             expected[series_id] = kept
     for _ in range(2):  # out of the file, out of the cache
         assert content(segment.read(wanted, *bounds)) == expected
+    for limit in (1, -2):
+        found = content(segment.read(wanted, *bounds, limit=limit))
+        assert found.keys() == expected.keys()
+        for series_id, kept in expected.items():
+            some = kept[:limit] if limit > 0 else kept[limit:]
+            assert set(some) <= set(found[series_id]) <= set(kept)
     upper = dict(zip(wanted.tolist(), segment.rows(wanted, *bounds).tolist(), strict=True))
     assert all(upper[series_id] >= len(kept) for series_id, kept in expected.items())
 
