@@ -86,15 +86,20 @@ class Datagrams:
         if len(datagrams) == 1:
             [only] = datagrams
             between()
-            return [parser.parse(only.data, precision=self.precision, now_ns=only.time_ns)]
-        together = self._together(parser, datagrams)
+            parsed = parser.parse(
+                only.data, precision=self.precision, now_ns=only.time_ns, between=between
+            )
+            return [parsed]
+        together = self._together(parser, datagrams, between)
         if together is not None:
             return [together]
         middle = len(datagrams) // 2
         first, second = datagrams[:middle], datagrams[middle:]
         return [*self._read(parser, first, between), *self._read(parser, second, between)]
 
-    def _together(self, parser: Parser, datagrams: Sequence[Datagram]) -> Parsed | None:
+    def _together(
+        self, parser: Parser, datagrams: Sequence[Datagram], between: Between
+    ) -> Parsed | None:
         """Read datagrams as one body; None unless every line of theirs is a point by itself.
 
         A string or a backslash that is open at the end of a datagram would take a line of the next
@@ -103,7 +108,9 @@ class Datagrams:
         bodies = [datagram.data.rstrip(b"\n") for datagram in datagrams]
         unit = unit_ns(self.precision)
         unset_ns = MIN_TIME_NS // -unit * -unit  # the earliest time there is, in 1677: nobody's
-        parsed = parser.parse(b"\n".join(bodies), precision=self.precision, now_ns=unset_ns)
+        parsed = parser.parse(
+            b"\n".join(bodies), precision=self.precision, now_ns=unset_ns, between=between
+        )
         n_lines = [body.count(b"\n") + 1 for body in bodies]
         if parsed.bad_lines or parsed.rejected or len(parsed.batch) != sum(n_lines):
             return None

@@ -44,6 +44,7 @@ PRECISIONS: Final = {
     "ms": "ms",
     "s": "s",
 }
+_LINES_BETWEEN: Final = 10_000  # walked over, some 10 ms, before others are let in
 _BOOLEANS: Final = {"": None, "true": True, "false": False}
 
 # A time of 5e9 s is in the year 2128; what is smaller without its sign is of the first unit that
@@ -102,7 +103,7 @@ class _Reading:
             times = in_guessed_units(parsed.batch.times)
             parsed = replace(parsed, batch=replace(parsed.batch, times=times))
         if parsed.errors:
-            errors = list(numbered(body.removeprefix(BOM), parsed.errors))
+            errors = list(numbered(body.removeprefix(BOM), parsed.errors, between))
             parsed = replace(parsed, errors=errors)
         return parsed
 
@@ -118,13 +119,15 @@ def in_guessed_units(times: Int64s) -> Int64s:
     return result
 
 
-def numbered(body: bytes, errors: Sequence[LineError]) -> Iterator[LineError]:
+def numbered(
+    body: bytes, errors: Sequence[LineError], between: Between = lambda: None
+) -> Iterator[LineError]:
     """Yield bad lines, which are in the order of the body, with their numbers.
 
     Whether a line is bad does not depend on other lines, so the first one of equal text is it.
-    Costs a walk over the lines up to the last bad one.
+    Costs a walk over the lines up to the last bad one, with `between` called now and then.
     """
-    at, number = 0, 1
+    at, number, n_walked = 0, 1, 0
     is_plain = b'"' not in body and b"\\" not in body  # every line feed ends a line
     for error in errors:
         while at < len(body):
@@ -132,6 +135,9 @@ def numbered(body: bytes, errors: Sequence[LineError]) -> Iterator[LineError]:
             end = len(body) if end < 0 else end
             line = body[at:end]
             own, at, number = number, end + 1, number + 1 + line.count(b"\n")
+            n_walked += 1
+            if n_walked % _LINES_BETWEEN == 0:
+                between()
             if _text(line) == error.line:
                 yield replace(error, number=own)
                 break

@@ -66,6 +66,21 @@ after_line_end(const char *p, const char *end)
     return *p == '\n' ? p + 1 : NULL;
 }
 
+/* Return the start of the next line if the one at p is blank or a comment without quotes and backslashes, else NULL. */
+static const char *
+after_idle_line(const char *p, const char *end)
+{
+    while (p < end && (*p == ' ' || *p == '\t' || *p == 0))
+        p++;
+    if (p == end || *p != '#')
+        return after_line_end(p, end);
+    const char *stop = memchr(p, '\n', (size_t)(end - p));
+    stop = stop == NULL ? end : stop;
+    if (memchr(p, '"', (size_t)(stop - p)) != NULL || memchr(p, '\\', (size_t)(stop - p)) != NULL)
+        return NULL;
+    return after_line_end(stop, end);
+}
+
 /* Powers of ten that a double holds exactly. */
 static const double POWERS[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
                                 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
@@ -376,7 +391,9 @@ read_lines(PyObject *Py_UNUSED(module), PyObject *args)
     if (result.keys != NULL && result.templates != NULL && reserve(&result.times, 1) == 0 &&
         reserve(&result.values, 1) == 0) {
         while (p < end) {
-            const char *next = *p == '\n' ? p + 1 : read_line(p, end, heads, unit, default_ns, &result);
+            const char *next = after_idle_line(p, end);
+            if (next == NULL)
+                next = read_line(p, end, heads, unit, default_ns, &result);
             if (next == NULL)
                 break;
             p = next;

@@ -9,8 +9,9 @@ When bulk reading refuses, nobody knows which line was to blame: the lines are h
 again, at most MAX_RETRIES times a body, then one by one. So one bad line costs little, and
 thousands cost no more than twice.
 
-A body of nothing but bad lines is an attack on the others who write. Reading one by one lets them
-in between (`between`), and from MAX_ERRORS bad lines on, those without a field are only counted.
+A body of nothing but bad lines is an attack on the others who write. It is read in pieces, which
+bounds the memory it takes, others are let in between them (`between`), and from MAX_ERRORS bad
+lines on, pieces in which no line can be good are only counted.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from tinyflux.batch import BatchBuilder, FieldType, PointBatch
 from tinyflux.columnar.base import Rejection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from tinyflux.batch import FieldLayout, Int32s, Int64s
 
@@ -58,13 +59,17 @@ BOM: Final = b"\xef\xbb\xbf"
 MAX_ERRORS: Final = 1000  # kept of one body; more are counted
 MAX_LINE_TEXT: Final = 1024  # bytes of a bad line that its error repeats
 MAX_RETRIES: Final = 64  # of bulk reading, for one body
-MAX_PIECE_BYTES: Final = 1 << 20  # read in bulk at once; larger is not faster
-LINES_BETWEEN: Final = 500  # read one by one (some 10 ms) before others are let in
+MIN_KNOWN_BYTES: Final = 300  # from one unknown line to the next, to read the next one alone
+MAX_PIECE_BYTES: Final = 1 << 18  # read in bulk at once; larger is not faster
+BYTES_BETWEEN: Final = 1 << 16  # read in bulk before others are let in
+LINES_BETWEEN: Final = 500  # read one by one, the same; some 10 ms
 MIN_BULK: Final = 4  # lines to read in bulk
 MIN_BULK_BYTES: Final = 150  # one line of ten fields is read faster in bulk, of two fields not
 
-# Every good line has a field: a blank, and behind it an equals sign.
-_MAY_HAVE_FIELD = re.compile(rb"[^ ]* .*=", re.DOTALL)
+# Every good line has a field: a blank, and behind it an equals sign. Of lines without, those that
+# are neither blank nor a comment are bad, if no quote or backslash joins them to others.
+_MAY_BE_GOOD = re.compile(rb'["\\]| [^\n]*=')
+_BAD_LINE = re.compile(rb"^[ \t\x00]*+(?!#|\r?$).", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,40 +235,52 @@ class _Reading:
         self._n_built = 0
         self._bad: list[tuple[bytes, str]] = []  # at most MAX_ERRORS
         self._n_bad = 0
+        self._n_slow = 0  # bytes read since others were let in
         self._refused: Counter[tuple[bool, str]] = Counter()
+        self._first_refused: dict[bool, str] = {}  # of tags, of fields: the others only count
 
     def read(self, body: bytes) -> None:
         """Read a body, the lines that are known with the compiled reader if there is one."""
-        if not self._bulk.is_native:
-            for piece in pieces(body):
-                self._read_piece(piece)
-            return
-        start = 0
-        n_unknown = 1
+        is_plain = b'"' not in body and b"\\" not in body  # every line feed ends a line
+        start, size = 0, 0 if self._bulk.is_native else MAX_PIECE_BYTES
         while start < len(body):
-            known = self._bulk.known(self._unit)
-            stop = known.read(body, start, self._default_ns)
-            batch = known.batch()
-            self._take(batch)
-            # A line that is unknown now and then is read alone. Where few are known, ever more at
-            # once are read in bulk.
-            n_unknown = 1 if len(batch) > n_unknown else 2 * n_unknown
-            start = stop
-            for _ in range(n_unknown):
-                if start < len(body):
-                    start = line_end(body, start) + 1
-            if stop < start:
-                self._read_piece(body[stop:start])
+            if self._bulk.is_native:
+                known = self._bulk.known(self._unit)
+                stop = known.read(body, start, self._default_ns)
+                self._take(known.batch())
+                # A line that is unknown now and then is read alone. Where little is known, ever
+                # more at once is read in bulk.
+                size = (
+                    0
+                    if stop - start > max(size, MIN_KNOWN_BYTES)
+                    else min(2 * size + 128, MAX_PIECE_BYTES)
+                )
+                start = stop
+            end = piece_end(body, start, size, is_plain=is_plain)
+            if start < end:
+                self._read_piece(body[start:end])
+            start = end
 
     def _read_piece(self, text: bytes) -> None:
         """Read some lines: all at once if possible, else in halves, at last one by one."""
+        self._let_in(len(text))
         if len(text) >= (1 if self._bulk.is_native else MIN_BULK_BYTES):
             batch = self._in_bulk(text.removesuffix(b"\n"))
             if batch is not None:
                 self._take(batch)
                 return
+        if self._n_bad >= MAX_ERRORS and not _MAY_BE_GOOD.search(text):
+            self._n_bad += len(_BAD_LINE.findall(text))
+            return
         lines = [line.lstrip(BLANKS) for line in split_lines(text)]
         self._read_halves([line for line in lines if line and not line.startswith(b"#")])
+
+    def _let_in(self, n_bytes: int) -> None:
+        """Let others in when enough was read in the slow ways."""
+        self._n_slow += n_bytes
+        if self._n_slow >= BYTES_BETWEEN and self._between is not None:
+            self._n_slow = 0
+            self._between()
 
     def _read_halves(self, lines: list[bytes]) -> None:
         # What the compiled reader is to know must have been read in bulk once, be it alone.
@@ -292,15 +309,10 @@ class _Reading:
 
     def _read_one_by_one(self, lines: list[bytes]) -> None:
         for start in range(0, len(lines), LINES_BETWEEN):
-            some = lines[start : start + LINES_BETWEEN]
-            if self._n_bad >= MAX_ERRORS:  # the texts of further errors are not kept
-                n_lines = len(some)
-                some = [line for line in some if _MAY_HAVE_FIELD.match(line)]
-                self._n_bad += n_lines - len(some)
-            for line in some:
+            for line in lines[start : start + LINES_BETWEEN]:
                 self._read_exactly(line)
-            if self._between is not None and start:
-                self._between()
+            if start:
+                self._let_in(BYTES_BETWEEN)
 
     def _read_exactly(self, line: bytes) -> None:
         try:
@@ -310,7 +322,8 @@ class _Reading:
             if len(self._bad) < MAX_ERRORS:
                 self._bad.append((line[:MAX_LINE_TEXT], str(refused)))
         except PointRefusedError as refused:
-            self._refused[refused.is_tag, str(refused)] += 1
+            reason = self._first_refused.setdefault(refused.is_tag, str(refused))
+            self._refused[refused.is_tag, reason] += 1
         else:
             time_ns = self._default_ns if point.time_ns is None else point.time_ns
             self._builder.add(point.key, time_ns, point.fields.items())
@@ -343,20 +356,23 @@ class _Reading:
         )
 
 
-def pieces(body: bytes) -> Iterator[bytes]:
-    """Yield a body in pieces of whole lines, to bound the memory that reading takes.
+def piece_end(body: bytes, start: int, size: int, *, is_plain: bool) -> int:
+    """Return where some whole lines end: at least one, and no more when they are `size` bytes.
 
-    Only without quotes: where a string may hold line feeds, only reading tells which end a line.
+    Args:
+        body: Any body.
+        start: Where a line begins.
+        size: About how many bytes; bounds the memory that reading takes.
+        is_plain: There is neither a quote nor a backslash in the body.
     """
-    start = 0
-    if b'"' not in body:
-        while len(body) - start > MAX_PIECE_BYTES:
-            end = body.rfind(b"\n", start, start + MAX_PIECE_BYTES)
-            if end <= start or body[end - 1] == 0x5C:
-                break
-            yield body[start : end + 1]
-            start = end + 1
-    yield body[start:] if start else body
+    if len(body) - start <= size:
+        return len(body)
+    if is_plain:
+        return body.find(b"\n", start + size) + 1 or len(body)
+    end = start
+    while end <= start + size and end < len(body):
+        end = line_end(body, end) + 1
+    return min(end, len(body))
 
 
 def concatenated(parts: list[PointBatch]) -> PointBatch:

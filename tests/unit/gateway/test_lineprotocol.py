@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import struct
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from gateway.lineprotocol import LineError, Parsed, Parser, parse, unit_ns
-from gateway.lineprotocol.parser import MAX_ERRORS, MAX_LINE_TEXT, pieces
+from gateway.lineprotocol.line import split_lines
+from gateway.lineprotocol.parser import MAX_ERRORS, MAX_LINE_TEXT, piece_end
 from tinyflux.batch import FieldType, series_key
 
 NOW_NS = 1_700_000_000_123_456_789
@@ -349,11 +352,46 @@ def test_caches_stay_within_their_bound() -> None:
 def test_large_body_is_read_in_pieces_of_whole_lines() -> None:
     lines = [b"m,t=%d f=%di %d" % (n % 7, n, n) for n in range(30_000)]
     body = b"\n".join(lines)
-    assert [piece[-1:] for piece in pieces(body * 3)][:-1] == [b"\n"] * (len(body) * 3 // 2**20)
-    assert b"".join(pieces(body)) == body
     parsed = Parser(native=False).parse(b"\n".join([body, body, body]), now_ns=0)
     assert parsed.batch.values.tolist() == list(range(30_000)) * 3
     assert len(parsed.batch.keys) == 7
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"m f=1 1\n" * 50, b'm f="a\n\nb",g=1 1\r\n\n' * 50, b"a\\\nb f=1 1\n\n" * 50, b"x" * 400],
+    ids=["plain", "strings", "backslashes", "one line"],
+)
+def test_pieces_are_whole_lines_of_about_a_size(body: bytes) -> None:
+    is_plain = b'"' not in body and b"\\" not in body
+    start, lines = 0, []
+    while start < len(body):
+        end = piece_end(body, start, 50, is_plain=is_plain)
+        assert start < end <= start + 70 or body == b"x" * 400
+        lines += split_lines(body[start:end])
+        start = end
+    assert lines == split_lines(body)
+
+
+HOSTILE = """
+import resource
+from gateway.lineprotocol import Parser
+parser, calls, body = Parser(), [], b"x\\n" * 1_500_000
+parser.parse(b"m v=1 1\\n" * 1000, now_ns=0)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+parsed = parser.parse(body, now_ns=0, between=lambda: calls.append(1))
+after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+assert parsed.bad_lines == 1_500_000 and len(parsed.errors) == 1000
+print(1024 * (after - before) / len(body), len(calls))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss has another unit there")
+def test_body_of_bad_lines_takes_no_more_memory_than_itself_and_lets_others_in() -> None:
+    answer = subprocess.run([sys.executable, "-c", HOSTILE], check=True, capture_output=True)
+    ratio, calls = map(float, answer.stdout.split())
+    assert ratio < 5  # it was 20 when all lines were split at once
+    assert calls > 10
 
 
 def test_batch_does_not_view_the_body() -> None:
