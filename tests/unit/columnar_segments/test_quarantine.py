@@ -313,3 +313,15 @@ def test_a_power_cut_while_damage_is_set_aside_loses_nothing_more() -> None:
             assert [gap.first_ns for gap in again.gaps("cpu", *ALL)] == [10]
             assert "000003.json" in after.names(STORE / "quarantine")
             again.close()
+
+
+def test_a_store_in_memory_has_no_gaps() -> None:
+    store = ParquetStorage(overwrite=True)
+    store.append_batch(batch(range(10)))
+    store.flush()
+    store.verify()
+    assert not store.compact(fully=True)
+    assert times(store) == [*range(10)]
+    assert store.gaps(None, *ALL) == ()
+    assert store.stats()["segments_damaged"] == 0
+    store.close()
