@@ -6,7 +6,6 @@ Nothing here knows what a request means.
 from __future__ import annotations
 
 import asyncio
-import zlib
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl
 
@@ -14,6 +13,11 @@ import orjson
 from starlette.responses import Response
 
 from gateway.errors import BadRequest, NotInstalled, RequestTimeout, TooLarge
+
+try:
+    from isal import isal_zlib as deflate  # an extra: three times as fast
+except ImportError:
+    import zlib as deflate  # type: ignore[no-redef]
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
@@ -167,15 +171,15 @@ def _inflated(body: bytes, name: str) -> Iterable[bytes]:
     if name == "deflate" and not _is_zlib(body):
         wbits = -15
     rest, at = b"", 0
-    stream = zlib.decompressobj(wbits)
+    stream = deflate.decompressobj(wbits)
     while rest or at < len(body):
         if not rest:  # in steps: zlib copies what it leaves, at each piece and each member
             rest, at = body[at : at + _DEFLATED_STEP], at + _DEFLATED_STEP
         if stream.eof:
-            stream = zlib.decompressobj(wbits)
+            stream = deflate.decompressobj(wbits)
         try:
             piece = stream.decompress(rest, _INFLATE_STEP)
-        except zlib.error:
+        except deflate.error:  # type: ignore[misc] # that of isal is not typed as an error
             raise BadRequest(f"{name}: invalid header") from None
         yield piece
         rest = stream.unconsumed_tail

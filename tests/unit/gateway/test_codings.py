@@ -1,18 +1,21 @@
-"""zstd bodies: an extra, with the limits of the other codings."""
+"""Codings with extras: zstd, and gzip and deflate by isal; the limits are the same for all."""
 
 from __future__ import annotations
 
+import gzip
 import os
 import sys
+import zlib
 from typing import TYPE_CHECKING
 
 import pytest
 import zstandard
+from isal import isal_zlib
 from starlette.testclient import TestClient
 
 from gateway.app import create_app
 from gateway.config import Settings
-from gateway.errors import TooLarge
+from gateway.errors import BadRequest, TooLarge
 from gateway.http import inflate
 
 if TYPE_CHECKING:
@@ -52,6 +55,45 @@ def test_broken_zstd_stores_nothing(db: TestClient, ask: Ask, body: bytes, error
     response = db.post("/write?db=t", content=body, headers=ZSTD)
     assert (response.status_code, response.json()) == (400, {"error": error})
     assert ask("SHOW SERIES", "t") == [{"statement_id": 0}]
+
+
+RAW = zlib.compressobj(wbits=-15)
+GOOD = [
+    pytest.param("gzip", gzip.compress(LINES), id="gzip"),
+    pytest.param("x-gzip", gzip.compress(LINES[:9]) + gzip.compress(LINES[9:]), id="two members"),
+    pytest.param("gzip", gzip.compress(LINES, 0), id="gzip stored"),
+    pytest.param("deflate", zlib.compress(LINES), id="deflate"),
+    pytest.param("deflate", RAW.compress(LINES) + RAW.flush(), id="raw deflate"),
+]
+
+
+@pytest.fixture(params=[zlib, isal_zlib], ids=["zlib", "isal"])
+def _both(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.http.deflate", request.param)
+
+
+@pytest.mark.usefixtures("_both")
+@pytest.mark.parametrize(("coding", "body"), GOOD)
+def test_gzip_and_deflate_are_undone(coding: str, body: bytes) -> None:
+    assert inflate(body, coding, 1_000_000, 250) == LINES
+    with pytest.raises(TooLarge):
+        inflate(body, coding, len(LINES) - 1, 250)
+    for size in (len(body) - 1, len(body) // 2):
+        with pytest.raises(BadRequest, match=": unexpected EOF"):
+            inflate(body[:size], coding, 1_000_000, 250)
+    flipped = body[:-1] + bytes([body[-1] ^ 1])
+    if body is not GOOD[-1].values[1]:  # raw deflate has no checksum
+        with pytest.raises(BadRequest, match=": invalid header"):
+            inflate(flipped, coding, 1_000_000, 250)
+
+
+@pytest.mark.usefixtures("_both")
+def test_gzip_of_many_pieces_inflates_to_what_it_was() -> None:
+    data = os.urandom(100_000) + bytes(5_000_000) + os.urandom(100_000)
+    assert inflate(gzip.compress(data), "gzip", 10_000_000, 250) == data
+    bomb = gzip.compress(bytes(50_000_000))
+    with pytest.raises(TooLarge):
+        inflate(bomb, "gzip", 1_000_000_000, 250)
 
 
 def test_zstd_of_many_blocks_inflates_to_what_it_was() -> None:
