@@ -35,8 +35,9 @@ if TYPE_CHECKING:
     from gateway.metrics import Metrics
     from gateway.users import User
 
-MAX_ENTRIES: Final = 1000
-"""The oldest go when there are more: a test suite drops thousands of databases."""
+MAX_ENTRIES: Final = 200
+"""The oldest go when there are more: a test suite drops thousands of databases, and each change
+writes catalog.json anew."""
 MAX_SERIES: Final = 1_000_000
 """As many series of dropped measurements are kept: they stay in the index, which is in memory."""
 _DIRECTORY: Final = ".trash"

@@ -511,7 +511,7 @@ class ParquetStorage(LiveReader, ItemStorage):
         gaps = () if segments is None else segments.quarantine.gaps
         frames, damaged = self._recovered
         return {
-            "series": len(self._state.index),
+            "series": self._state.index.view().count,
             "points_in_memory": memtable.n_points,
             "bytes_in_memory": memtable.n_bytes,
             "segments": len(infos),

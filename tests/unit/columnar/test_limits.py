@@ -44,6 +44,16 @@ def test_series_beyond_the_limit_are_refused_and_points_of_known_series_kept() -
     assert hosts_of(store) == ["a", "b"]
 
 
+def test_series_of_a_hidden_measurement_are_not_counted() -> None:
+    store = ParquetStorage(overwrite=True, limits=SeriesLimits(max_series=2))
+    store.append_batch(of_hosts("a", "b"))
+    store.rename_measurement("m", "\0m")
+    assert store.append_batch(of_hosts("c", "d", measurement="n")).stored == 2
+    result = store.append_batch(of_hosts("d", "e", measurement="n"))
+    assert (result.stored, store.stats()["series"]) == (1, 2)
+    assert result.rejected[0].reason.endswith('tag "h" of measurement "n" has most values: 2')
+
+
 def test_the_tag_with_most_values_is_named() -> None:
     store = ParquetStorage(overwrite=True, limits=SeriesLimits(max_series=3))
     store.append_batch(batch_of([("z", (("g", "1"),)), ("m", (("g", "1"), ("h", "2")))]))
