@@ -22,6 +22,7 @@ import numpy as np
 
 from tinyflux.batch import MAX_TIME_NS, MIN_TIME_NS, FieldType
 from tinyflux.columnar.points import field_dicts, present_values
+from tinyflux.membership import OneOf, TimeSpan
 from tinyflux.point import make_point
 from tinyflux.queries import COMPARISONS, CompoundQuery, SimpleQuery
 from tinyflux.times import EPOCH, datetimes_from_us, us_from_datetime
@@ -125,7 +126,9 @@ def _is_columnar(leaf: SimpleQuery) -> bool:
     if leaf.operator == "noop":
         return True
     if leaf.point_attr == "_time":
-        return not leaf.path and leaf.operator in COMPARISONS
+        return not leaf.path and (leaf.operator in COMPARISONS or isinstance(leaf.rhs, TimeSpan))
+    if isinstance(leaf.rhs, OneOf):
+        return len(leaf.path) == 1
     plain = len(leaf.path) == 1 and isinstance(leaf.path[0], str)
     return plain and (leaf.operator in COMPARISONS or leaf.operator == "exists")
 
@@ -171,6 +174,10 @@ def _match_tags(leaf: SimpleQuery, series: SeriesSet) -> Bools:
     column = series.columns.get(key)
     if column is None:
         return np.zeros(n, np.bool_)
+    choice = leaf.rhs if isinstance(leaf.rhs, OneOf) and len(leaf.path) == 1 else None
+    if choice is not None and not choice.is_negated and column.lookup is not None:
+        known = [column.lookup[text] for text in choice.texts if text in column.lookup]
+        return np.isin(column.codes, known)
     if leaf.operator == "==" and len(leaf.path) == 1 and column.lookup is not None:
         code = column.lookup.get(leaf.rhs, -1) if _is_tag_value(leaf.rhs) else -1
         return column.codes == code if code >= 0 else np.zeros(n, np.bool_)
@@ -260,11 +267,15 @@ def _ask(leaf: SimpleQuery, key: str, value: FieldValue) -> bool:
 
 
 def _match_column(leaf: SimpleQuery, key: str, column: FieldColumn) -> Bools | None:
-    """Return bool[n] for a comparison or `exists`; None when values must be asked one by one."""
+    """Return bool[n] for what `_is_columnar`; None when values must be asked one by one."""
     if column.type is FieldType.BOOLEAN:
         mask = np.where(column.values, _ask(leaf, key, True), _ask(leaf, key, False))
     elif leaf.operator == "exists":
         mask = np.ones(len(column.values), np.bool_)
+    elif isinstance(leaf.rhs, OneOf):
+        test = leaf.rhs
+        is_text = column.type is FieldType.STRING
+        mask = test.match_texts(column.values) if is_text else test.match_numbers(column.values)
     elif column.type is FieldType.STRING:
         if not (isinstance(leaf.rhs, str) and leaf.operator in ("==", "!=")):
             return None
@@ -357,6 +368,8 @@ def _match_times(leaf: SimpleQuery, times: Int64s, live: Bools | None) -> Bools:
     """Return bool[n]; a time of the engine is the microsecond it lies in."""
     n = len(times)
     if _is_columnar(leaf):
+        if isinstance(leaf.rhs, TimeSpan):
+            return leaf.rhs.match_times(times)
         if not isinstance(leaf.rhs, datetime):
             return np.full(
                 n, leaf(make_point(EPOCH, "", {}, {})), np.bool_
@@ -384,6 +397,8 @@ def _time_bounds(query: Query) -> tuple[int, int]:
     everything = MIN_TIME_NS, MAX_TIME_NS
     if isinstance(query, SimpleQuery):
         is_time = query.point_attr == "_time" and _is_columnar(query)
+        if is_time and isinstance(query.rhs, TimeSpan):
+            return _clamp((query.rhs.start_ns, query.rhs.end_ns))
         if not is_time or query.operator == "!=" or not isinstance(query.rhs, datetime):
             return everything
         first, last = _microsecond(query.rhs)

@@ -16,6 +16,7 @@ from tinyflux.columnar.base import ScanRequest
 from tinyflux.columnar.evaluate import compare_numbers, prepare
 from tinyflux.columnar.parquet import ParquetStorage
 from tinyflux.columnar.points import to_points
+from tinyflux.membership import OneOf, TimeSpan
 from tinyflux.point import make_point
 from tinyflux.queries import (
     COMPARISONS,
@@ -58,6 +59,9 @@ def compare(builder: Any, op: str, rhs: Any) -> Query:
     return query
 
 
+CHOICES = st.builds(
+    OneOf.of, st.lists(st.one_of(NUMBERS, TEXTS), max_size=4), is_negated=st.booleans()
+)
 OPERATORS = st.sampled_from(sorted(COMPARISONS))
 SOME_TIMES = st.integers(-3, 3).map(
     lambda us: datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=us)
@@ -86,9 +90,11 @@ def field_leaf(draw: st.DrawFn) -> Query:
     if draw(st.integers(0, 9)) == 0:
         return compare(builder.map(size), draw(OPERATORS), draw(st.integers(0, 3)))
     builder = builder[draw(st.sampled_from(KEYS))]
-    kind = draw(st.integers(0, 7))
-    if kind == 0:
-        query: Query = builder.exists()
+    kind = draw(st.integers(0, 8))
+    if kind == 8:
+        query: Query = builder.test(draw(CHOICES))
+    elif kind == 0:
+        query = builder.exists()
     elif kind == 1:
         query = builder.test(is_truthy)
     elif kind == 2:
@@ -119,9 +125,11 @@ def tag_leaf(draw: st.DrawFn) -> Query:
     if draw(st.integers(0, 9)) == 0:
         return compare(TagQuery().map(joined), draw(OPERATORS), draw(st.sampled_from(["", "host"])))
     builder: Any = TagQuery()[draw(st.sampled_from(TAG_KEYS))]
-    kind = draw(st.integers(0, 6))
-    if kind == 0:
-        query: Query = builder.exists()
+    kind = draw(st.integers(0, 7))
+    if kind == 7:
+        query: Query = builder.test(draw(CHOICES))
+    elif kind == 0:
+        query = builder.exists()
     elif kind == 1:
         query = builder.test(is_truthy)
     elif kind == 2:
@@ -142,6 +150,9 @@ def time_leaf(draw: st.DrawFn) -> Query:
     if draw(st.integers(0, 5)) == 0:
         second = datetime(1970, 1, 1, tzinfo=UTC)
         return compare(TimeQuery().map(lambda time: time.replace(microsecond=0)), "==", second)
+    if draw(st.integers(0, 5)) == 0:  # a Point knows microseconds only
+        span = TimeSpan(draw(st.integers(-4, 4)) * 1000, draw(st.integers(-4, 4)) * 1000 - 1)
+        return TimeQuery().test(span)
     rim = st.sampled_from([datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC), None])
     return compare(TimeQuery(), draw(OPERATORS), draw(st.one_of(SOME_TIMES, rim)))
 
