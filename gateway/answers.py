@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from gateway.rows import Col
-    from tinyflux.batch import Int64s
+    from tinyflux.batch import Bools, Int64s
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,16 +58,12 @@ class Answer:
         for _, where in chosen:
             first = where.start + offset
             keep[first : min(where.stop, first + limit) if limit else where.stop] = True
-        columns = [(name, column.take(keep)) for name, column in self.columns]
-        return Answer(
-            self.name,
-            self.dimensions,
-            self.groups,
-            self.rows[keep],
-            self.times[keep],
-            columns,
-            self.descending,
-        )
+        return self.take(keep)
+
+    def take(self, rows: Int64s | Bools) -> Answer:
+        """Return the chosen rows; positions are of groups that ascend."""
+        columns = [(name, column.take(rows)) for name, column in self.columns]
+        return replace(self, rows=self.rows[rows], times=self.times[rows], columns=columns)
 
     def to_series(self, names: list[str], timezone: str) -> Iterator[Series]:
         """Yield one series a group."""
@@ -82,8 +78,12 @@ class Answer:
 
     def to_frame(self) -> Frame:
         """Return the rows as the engine's frame: groups are series, columns are fields."""
-        answer = self._ascending() if self.descending else self
-        used, first = np.unique(answer.rows, return_index=True)
+        is_sorted = bool(np.all((np.diff(self.times) >= 0) | (np.diff(self.rows) > 0)))
+        return self.as_frame() if is_sorted else self._ascending().as_frame()
+
+    def as_frame(self) -> Frame:
+        """Return the rows as a frame in which they stay where they are, whatever their times."""
+        used, first = np.unique(self.rows, return_index=True)
         columns = {}
         for position, key in enumerate(self.dimensions):
             values = [self.groups[group][position] for group in used.tolist()]
@@ -91,12 +91,8 @@ class Answer:
             codes = [distinct.setdefault(value, len(distinct)) for value in values]
             columns[key] = TagColumn(np.array(codes, np.int32), list(distinct))
         series = SeriesSet(self.name, np.arange(len(used)), columns)
-        fields = {name: FieldColumn(c.type, c.values, c.valid) for name, c in answer.columns}
-        return Frame(series, np.append(first, len(answer.rows)), answer.times, fields)
+        fields = {name: FieldColumn(c.type, c.values, c.valid) for name, c in self.columns}
+        return Frame(series, np.append(first, len(self.rows)), self.times, fields)
 
     def _ascending(self) -> Answer:
-        order = np.lexsort((self.times, self.rows))
-        columns = [(name, column.take(order)) for name, column in self.columns]
-        return Answer(
-            self.name, self.dimensions, self.groups, self.rows[order], self.times[order], columns
-        )
+        return replace(self.take(np.lexsort((self.times, self.rows))), descending=False)

@@ -4,6 +4,9 @@ InfluxQL and TinyFlux differ in what a missing tag is. In InfluxQL it is the emp
 'a'` matches a series without `host`; in TinyFlux a missing key fails every comparison. So `!=` on a
 tag compiles to `~(tag == ..)`, and an operator that the empty text passes also takes the series
 that lack the tag. A missing field fails every comparison in both.
+
+Not InfluxDB's: NOT, IN and LIKE (`gateway.logic` says what NOT means), and times that stand in the
+condition because no interval can say them (`gateway.timerange`).
 """
 
 from __future__ import annotations
@@ -11,22 +14,26 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 import numpy as np
 
 from gateway.errors import StatementError
 from gateway.functions.math import BINARY, KEEPS_INTEGERS, UNARY
-from gateway.regexes import Regex
+from gateway.logic import is_time, negated
+from gateway.regexes import Regex, like_regex
 from grammar import ast
 from grammar.printer import to_influxql
-from tinyflux.batch import FieldType
+from tinyflux.batch import MAX_TIME_NS, MIN_TIME_NS, FieldType
+from tinyflux.membership import OneOf, TimeSpan
 from tinyflux.queries import (
     BaseQuery,
     CompoundQuery,
     MeasurementQuery,
     SimpleQuery,
     TagQuery,
+    TimeQuery,
     TypedFieldQuery,
 )
 
@@ -71,8 +78,10 @@ def check_condition(condition: ast.Expr | None) -> None:
     match condition:
         case None | ast.BooleanLiteral():
             return
-        case ast.ParenExpr(inner):
+        case ast.ParenExpr(inner) | ast.NotExpr(inner):
             check_condition(inner)
+        case ast.InExpr(operand) | ast.LikeExpr(operand):
+            _check_operand(operand)
         case ast.BinaryExpr("AND" | "OR", lhs, rhs):
             check_condition(lhs)
             check_condition(rhs)
@@ -107,14 +116,20 @@ def _compile(expr: ast.Expr, fields: Fields) -> Query:
     match expr:
         case ast.ParenExpr(inner):
             return _compile(inner, fields)
+        case ast.NotExpr(inner):
+            return _compile(negated(inner), fields)
         case ast.BooleanLiteral(value):
             return _EVERYTHING if value else _NOTHING
+        case ast.BinaryExpr(op, lhs, ast.IntegerLiteral(ns)) if is_time(lhs):
+            return TimeQuery().test(_time_span(op, ns))
         case ast.BinaryExpr("AND", lhs, rhs):
             return _and(_compile(lhs, fields), _compile(rhs, fields))
         case ast.BinaryExpr("OR", lhs, rhs):
             return _or(_compile(lhs, fields), _compile(rhs, fields))
         case ast.BinaryExpr(op, lhs, rhs) if op in _COMPARISONS:
             return _compile_comparison(op, _plain(lhs), _plain(rhs), fields)
+        case ast.InExpr() | ast.LikeExpr():
+            return _compile_choice(expr, fields)
     raise StatementError(f"invalid condition expression: {to_influxql(expr)}")
 
 
@@ -140,6 +155,19 @@ def _plain(expr: ast.Expr) -> ast.Expr:
     return expr
 
 
+def _time_span(op: str, time_ns: int) -> TimeSpan:
+    match op:
+        case "<":
+            return TimeSpan(MIN_TIME_NS, time_ns - 1)
+        case "<=":
+            return TimeSpan(MIN_TIME_NS, time_ns)
+        case ">":
+            return TimeSpan(time_ns + 1, MAX_TIME_NS)
+        case ">=":
+            return TimeSpan(time_ns, MAX_TIME_NS)
+    return TimeSpan(time_ns, time_ns)
+
+
 _LITERALS: Final = (
     ast.IntegerLiteral,
     ast.NumberLiteral,
@@ -161,9 +189,13 @@ def _compile_comparison(op: str, lhs: ast.Expr, rhs: ast.Expr, fields: Fields) -
         return _NOTHING
     if lhs.name == "_name":
         return _compile_name(op, str(value))
-    if lhs.cast != "tag" and (lhs.name in fields or lhs.cast not in {"", "tag"}):
+    if _is_field(lhs, fields):
         return _compile_field(op, lhs.name, value)
     return _compile_tag(op, lhs.name, value)
+
+
+def _is_field(ref: ast.VarRef, fields: Fields) -> bool:
+    return ref.cast != "tag" and (ref.name in fields or ref.cast != "")
 
 
 def _literal_value(expr: ast.Expr) -> float | int | str | bool:
@@ -219,17 +251,56 @@ def _compile_tag(op: str, name: str, value: float | int | str | bool) -> Query:
         return _NOTHING
     tag = TagQuery()[name]
     if op in {"=~", "!~"}:
-        regex = Regex(value)
-        matches: Query = tag.test(regex)
-        if regex(""):
-            matches = matches | _is_missing(name)
-        return matches if op == "=~" else ~matches
+        return _compile_tag_test(name, Regex(value), is_negated=op == "!~")
     matches = (tag == value) if value else _is_missing(name)
     return matches if op == "=" else ~matches
 
 
+def _compile_tag_test(name: str, test: Callable[[object], bool], *, is_negated: bool) -> Query:
+    matches: Query = TagQuery()[name].test(test)
+    if test(""):
+        matches = matches | _is_missing(name)
+    return ~matches if is_negated else matches
+
+
 def _is_missing(name: str) -> Query:
     return ~TagQuery()[name].test(bool)
+
+
+# --- IN and LIKE ----------------------------------------------------------------------------------
+def _compile_choice(expr: ast.InExpr | ast.LikeExpr, fields: Fields) -> Query:
+    ref = _plain(expr.expr)
+    if not isinstance(ref, ast.VarRef):
+        return _compile_computed(expr, fields)
+    if ref.name != "_name" and _is_field(ref, fields):
+        return TypedFieldQuery()[ref.name].test(_field_choice(expr))
+    test = _text_choice(expr)
+    if test is None:
+        return _NOTHING
+    if ref.name != "_name":
+        return _compile_tag_test(ref.name, test, is_negated=expr.is_negated)
+    query = MeasurementQuery().test(test)
+    return ~query if expr.is_negated else query
+
+
+def _text_choice(expr: ast.InExpr | ast.LikeExpr) -> OneOf | Regex | None:
+    """Return the test of a tag, NOT aside; None when there is no text to choose from."""
+    if isinstance(expr, ast.LikeExpr):
+        return like_regex(expr.pattern)
+    chosen = _one_of(expr.values, is_negated=False)
+    return chosen if chosen.texts else None
+
+
+def _field_choice(expr: ast.InExpr | ast.LikeExpr) -> OneOf | TextMatch:
+    """Return the test of a field value; what is of another type fails it, negated or not."""
+    if isinstance(expr, ast.LikeExpr):
+        return TextMatch(like_regex(expr.pattern), expr.is_negated)
+    return _one_of(expr.values, is_negated=expr.is_negated)
+
+
+@lru_cache(maxsize=64)  # a computed condition asks for every row
+def _one_of(literals: tuple[ast.Expr, ...], *, is_negated: bool) -> OneOf:
+    return OneOf.of(map(_literal_value, literals), is_negated=is_negated)
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +315,10 @@ class TextMatch:
         return isinstance(value, str) and self.regex(value) != self.is_negated
 
 
-def _compile_computed(expr: ast.BinaryExpr, fields: Fields) -> Query:
+Computed: TypeAlias = ast.BinaryExpr | ast.InExpr | ast.LikeExpr
+
+
+def _compile_computed(expr: Computed, fields: Fields) -> Query:
     """Compare what has to be computed for each row: two names, arithmetic, functions, constants."""
     names = sorted(_names(expr))
     if not names:
@@ -260,7 +334,7 @@ def _compile_computed(expr: ast.BinaryExpr, fields: Fields) -> Query:
 class RowCondition:
     """A comparison over the field set of one point."""
 
-    expr: ast.BinaryExpr
+    expr: Computed
 
     def __call__(self, fields: Mapping[str, object]) -> bool:
         """Return whether the fields of a point pass."""
@@ -271,7 +345,7 @@ class RowCondition:
 class TagCondition:
     """A comparison over the tag set of one point; a missing tag is the empty text."""
 
-    expr: ast.BinaryExpr
+    expr: Computed
 
     def __call__(self, tags: Mapping[str, str | None]) -> bool:
         """Return whether the tags of a point pass."""
@@ -283,7 +357,7 @@ def _names(expr: ast.Expr) -> set[str]:
     match expr:
         case ast.VarRef(name):
             return {name}
-        case ast.ParenExpr(inner):
+        case ast.ParenExpr(inner) | ast.InExpr(inner) | ast.LikeExpr(inner):
             return _names(inner)
         case ast.BinaryExpr(_, lhs, rhs):
             return _names(lhs) | _names(rhs)
@@ -305,6 +379,9 @@ def evaluate(expr: ast.Expr, fields: Mapping[str, object]) -> object:
             return _apply(op, evaluate(lhs, fields), evaluate(rhs, fields))
         case ast.Call(name, args):
             return _call(name, [evaluate(arg, fields) for arg in args])
+        case ast.InExpr(inner) | ast.LikeExpr(inner):
+            value = evaluate(inner, fields)
+            return None if value is None else _field_choice(expr)(value)
     return _literal_value(expr)
 
 

@@ -25,8 +25,10 @@ from gateway.functions.rows import choose
 from gateway.gaps import warnings_of
 from gateway.into import write_into
 from gateway.joins import join
+from gateway.logic import walk
+from gateway.ordering import having_rows, ordered
 from gateway.parts import limit_rows, opened, read_parts
-from gateway.planner import compile_select, plan, walk
+from gateway.planner import compile_select, plan
 from gateway.points import read_points
 from gateway.rows import Axis, Col, evaluate
 from gateway.sources import AnswerReader, Snapshots, Table, resolve, tables_of, united
@@ -184,8 +186,9 @@ class _Run:
         if scan.start_ns <= scan.end_ns:
             for points in read_parts(made, table, scan, self.session):
                 answer = _answer(made, table.name, _from_points(points))
-                if answer is not None:
-                    yield answer
+                chosen = None if answer is None else self._chosen(made, answer)
+                if chosen is not None:
+                    yield chosen
             self._warn_of_gaps(table, scan)
 
     def _subquery(self, select: ast.Select, outer: Shape) -> list[Answer]:
@@ -216,7 +219,21 @@ class _Run:
         if rows is None:
             return None
         check_rows(len(rows.axis), len(made.columns), self.session)
-        return _answer(made, table.name, rows)
+        answer = _answer(made, table.name, rows)
+        return None if answer is None else self._chosen(made, answer)
+
+    def _chosen(self, made: Plan, answer: Answer) -> Answer | None:
+        """Return the rows that HAVING leaves, as ORDER BY sorts them; None when there are none."""
+        select = made.shape.select
+        if made.having is not None:
+            keep = having_rows(answer, made.having, self.session.now_ns, select.timezone)
+            if not keep.any():
+                return None
+            answer = answer.take(keep)
+        if not select.sort_fields:
+            return answer
+        check_rows(len(answer.rows), len(answer.columns), self.session)  # the copy in order
+        return ordered(answer, select.sort_fields, made.time_name)
 
     def _scan(self, made: Plan, table: Table) -> ScanRequest:
         """Return which rows of a table are wanted.

@@ -20,7 +20,7 @@ from gateway.answers import Answer
 from gateway.budget import check_rows
 from gateway.conditions import TagCondition
 from gateway.errors import StatementError
-from gateway.planner import walk
+from gateway.logic import walk
 from gateway.rows import Col
 from grammar import ast
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from gateway.budget import check_rows, most_rows
 from gateway.functions.registry import Kind, is_kind
-from gateway.planner import walk
+from gateway.logic import walk
 from gateway.points import MOST_NEEDED, PointReader, group_series
 from grammar import ast
 from tinyflux.columnar.evaluate import needs_rows
@@ -50,6 +50,7 @@ def can_be_read_in_parts(select: ast.Select) -> bool:
     return (
         select.target is None
         and select.fill in {None, ast.Fill.NULL, ast.Fill.NUMBER}
+        and not select.sort_fields
         and not select.slimit
         and not select.soffset
         # The first rows of a few points are found without reading all of them.

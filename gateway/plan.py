@@ -69,6 +69,7 @@ class Plan:
         leaves: The aggregate and selector calls that the engine computes.
         dimensions: The GROUP BY tags, sorted.
         time_name: How the time column is called.
+        having: Which rows of the answer stay, over the names of its columns; None is all.
     """
 
     shape: Shape
@@ -77,6 +78,7 @@ class Plan:
     dimensions: tuple[str, ...]
     time_name: str = "time"
     transformed: tuple[ast.Call, ...] = field(default=())
+    having: ast.Expr | None = None
 
     @property
     def lone_selector(self) -> ast.Call | None:

@@ -19,6 +19,8 @@ from gateway.functions.registry import Kind, is_kind
 from gateway.functions.transforms import READS_ONE_WINDOW_BEFORE
 from gateway.functions.types import type_of
 from gateway.functions.validate import check_call
+from gateway.logic import both, times_alone, walk
+from gateway.ordering import Names, check_sort_fields, resolve_having
 from gateway.plan import OutputColumn, Plan, Shape
 from gateway.timerange import TimeRange, split_condition
 from grammar import ast
@@ -70,6 +72,7 @@ def compile_select(select: ast.Select, now_ns: int, within: Shape | None = None)
     check_condition(rest)
     if within is not None:
         bounds = bounds.intersect(within.bounds)
+        rest = both(rest, times_alone(within.condition))
     if shape.windows is not None and not shape.is_raw and not bounds.has_end:
         bounds = TimeRange(bounds.start_ns, min(bounds.end_ns, now_ns), bounds.has_start, False)
     return replace(shape, bounds=bounds, condition=rest)
@@ -121,7 +124,9 @@ def plan(shape: Shape, schemas: Sequence[Schema]) -> Plan:
     resolve = _resolve_known if len(schema.fields) <= _CACHED_FIELDS else _resolve
     fields = tuple(schema.fields.items())
     resolved = resolve(shape.select.fields, shape.tag_dimensions, fields, schema.tags)
-    return Plan(shape, *resolved)
+    names = Names(resolved.columns, resolved.dimensions, resolved.time_name)
+    check_sort_fields(shape.select.sort_fields, names)
+    return Plan(shape, *resolved, resolve_having(shape.select.having, names))
 
 
 class _Resolved(NamedTuple):
@@ -168,20 +173,6 @@ def is_join(select: ast.Select) -> bool:
 
 
 # --- the calls of a statement ---------------------------------------------------------------------
-def walk(expr: ast.Expr) -> Iterator[ast.Expr]:
-    """Yield an expression and everything in it, outermost first."""
-    yield expr
-    match expr:
-        case ast.ParenExpr(inner):
-            yield from walk(inner)
-        case ast.BinaryExpr(_, lhs, rhs):
-            yield from walk(lhs)
-            yield from walk(rhs)
-        case ast.Call(_, args):
-            for arg in args:
-                yield from walk(arg)
-
-
 def _find_calls(select: ast.Select) -> Iterator[ast.Call]:
     for item in select.fields:
         for expr in walk(item.expr):

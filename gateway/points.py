@@ -10,7 +10,7 @@ import numpy as np
 from gateway.budget import check_points, check_rows
 from gateway.fill import fill
 from gateway.functions.types import CASTS
-from gateway.planner import walk
+from gateway.logic import walk
 from gateway.rows import Axis, Col
 from grammar import ast
 from tinyflux.batch import Bools, FieldType, Int64s
@@ -83,6 +83,7 @@ def _needed(made: Plan, table: Table) -> int:
     """Return how many rows of a group are needed, where its other rows do not matter; else 0."""
     select = made.shape.select
     is_alone = made.shape.is_raw and select.fill in {None, ast.Fill.NULL}
+    is_alone = is_alone and select.having is None and not select.sort_fields
     if not is_alone or not select.limit or table.is_subquery:
         return 0
     n_rows = select.limit + select.offset

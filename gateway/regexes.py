@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import Final, Protocol
 
@@ -38,6 +39,19 @@ class Regex:
 
     def __repr__(self) -> str:
         return f"Regex({self.pattern!r})"
+
+
+_LIKE_PART: Final = re.compile(r"\\(?P<literal>.)|(?P<wild>[%_])|(?P<text>[^\\%_]+)", re.DOTALL)
+_WILD: Final = {"%": ".*", "_": "."}
+
+
+def like_regex(pattern: str) -> Regex:
+    """Return the regex of a LIKE pattern, which matches a whole text, case-sensitively."""
+    parts = [
+        _WILD[match[0]] if match.lastgroup == "wild" else re.escape(match["literal"] or match[0])
+        for match in _LIKE_PART.finditer(pattern)
+    ]
+    return Regex(rf"(?s)\A{''.join(parts)}\z")
 
 
 @lru_cache(maxsize=512)

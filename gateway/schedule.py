@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from gateway.errors import StatementError
+from gateway.logic import both
 from gateway.planner import compile_select
 from gateway.timerange import split_condition
 from grammar import ast
@@ -136,13 +137,10 @@ def within(select: ast.Select, start_ns: int, end_ns: int, now_ns: int) -> ast.S
         now_ns: What `now()` is.
     """
     rest, _ = split_condition(select.condition, now_ns, select.timezone)
-    if isinstance(rest, ast.BinaryExpr) and rest.op == "OR":
-        rest = ast.ParenExpr(rest)
     time = ast.VarRef("time")
     start = ast.BinaryExpr(">=", time, ast.IntegerLiteral(start_ns))
     end = ast.BinaryExpr("<", time, ast.IntegerLiteral(end_ns))
-    first = start if rest is None else ast.BinaryExpr("AND", rest, start)
-    return replace(select, condition=ast.BinaryExpr("AND", first, end))
+    return replace(select, condition=both(both(rest, start), end))
 
 
 def _start(windows: Windows, time_ns: int, later: int = 0) -> int:

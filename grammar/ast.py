@@ -116,6 +116,35 @@ class ParenExpr:
     expr: Expr
 
 
+@dataclass(frozen=True, slots=True)
+class NotExpr:
+    """`NOT expr`; not InfluxDB's."""
+
+    expr: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class InExpr:
+    """`expr [NOT] IN (values)`, values are literals; not InfluxDB's."""
+
+    expr: Expr
+    values: tuple[Expr, ...]
+    is_negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LikeExpr:
+    r"""`expr [NOT] LIKE pattern`; not InfluxDB's.
+
+    In the pattern `%` is any text, `_` one character; a backslash stands only before one of these
+    or before another backslash, and takes its meaning.
+    """
+
+    expr: Expr
+    pattern: str
+    is_negated: bool = False
+
+
 Literal: TypeAlias = (
     IntegerLiteral
     | NumberLiteral
@@ -125,7 +154,18 @@ Literal: TypeAlias = (
     | CalendarDuration
     | RegexLiteral
 )
-Expr: TypeAlias = Literal | Wildcard | VarRef | Distinct | Call | BinaryExpr | ParenExpr
+Expr: TypeAlias = (
+    Literal
+    | Wildcard
+    | VarRef
+    | Distinct
+    | Call
+    | BinaryExpr
+    | ParenExpr
+    | NotExpr
+    | InExpr
+    | LikeExpr
+)
 
 
 # --- SELECT ---------------------------------------------------------------------------------------
@@ -184,11 +224,19 @@ Source: TypeAlias = Measurement | SubQuery | NamedSource
 
 
 @dataclass(frozen=True, slots=True)
+class SortField:
+    """`name [ASC | DESC]`, a key of ORDER BY."""
+
+    name: str
+    descending: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Select:
     """A SELECT. `fill` is None when not written or null; limits are 0 when not written.
 
-    `fill_age_ns` is how far `fill(previous, 1h)` looks back before the range, which is not
-    InfluxDB's; 0 does not.
+    `fill_age_ns` is how far `fill(previous, 1h)` looks back before the range, 0 does not; `having`
+    and `sort_fields`, the keys of an ORDER BY by more than time: all three are not InfluxDB's.
     """
 
     fields: tuple[Field, ...]
@@ -199,13 +247,15 @@ class Select:
     fill: Fill | None = None
     fill_value: int | float = 0
     descending: bool = False
-    is_ordered: bool = False  # an ORDER BY was written
+    is_ordered: bool = False  # an ORDER BY was written whose first key is time
     limit: int = 0
     offset: int = 0
     slimit: int = 0
     soffset: int = 0
     timezone: str = ""
     fill_age_ns: int = 0
+    having: Expr | None = None
+    sort_fields: tuple[SortField, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -578,10 +628,11 @@ class ShowTagValues:
 
 @dataclass(frozen=True, slots=True)
 class ShowFieldKeys:
-    """`SHOW FIELD KEYS [ON] [FROM] [LIMIT] [OFFSET]`."""
+    """`SHOW FIELD KEYS [ON] [FROM] [WHERE] [LIMIT] [OFFSET]`; InfluxDB's has no WHERE."""
 
     database: str = ""
     sources: tuple[Measurement, ...] = ()
+    condition: Expr | None = None
     limit: int = 0
     offset: int = 0
 

@@ -7,6 +7,7 @@ raises `Refused`, and `grammar.parser` adds the place.
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, cast
@@ -28,11 +29,14 @@ UINT64_MAX = 2**64 - 1
 _MAX_SEGMENTS = 50  # read before three are too many, so that the error can show them
 _CHAIN = 64  # AND and OR chains above this become balanced trees, so that no tree is deep
 _ARITHMETIC = frozenset("+-*/%&|^")
+_ONLY_TIME = "only ORDER BY time supported at this time"
+_IN_PATTERN = re.compile(r"\\(.?)", re.DOTALL)
 _CASTS = ("float", "integer", "unsigned", "string", "boolean", "field", "tag")
 
 
 # --- SELECT ---------------------------------------------------------------------------------------
 _Filling = tuple[ast.Fill | None, int | float, int]  # how, the number, how far back in ns
+_SortFields = tuple[ast.SortField, ...]
 Order = tuple[bool, bool]  # an ORDER BY was written, it says DESC
 
 
@@ -43,13 +47,15 @@ def _select(
     condition: ast.Expr | None,
     dimensions: tuple[ast.Expr, ...],
     filling: _Filling,
-    order: Order,
+    having: ast.Expr | None,
+    sorting: _SortFields,
     limit: int,
     offset: int,
     slimit: int,
     soffset: int,
     timezone: str,
 ) -> ast.Select:
+    is_ordered = bool(sorting) and sorting[0].name == "time"
     return ast.Select(
         fields=fields,
         sources=sources,
@@ -59,13 +65,15 @@ def _select(
         fill=filling[0],
         fill_value=filling[1],
         fill_age_ns=filling[2],
-        is_ordered=order[0],
-        descending=order[1],
+        is_ordered=is_ordered,
+        descending=is_ordered and sorting[0].descending,
         limit=limit,
         offset=offset,
         slimit=slimit,
         soffset=soffset,
         timezone=timezone,
+        having=having,
+        sort_fields=() if is_ordered and len(sorting) == 1 else sorting,
     )
 
 
@@ -187,18 +195,25 @@ def _zone(name: str) -> str:
     return name
 
 
-def _order_by(*fields: tuple[str, bool]) -> Order:
+def _sort_field(name: str, direction: Token | None = None) -> ast.SortField:
+    if name.lower() == "time" and name != "time":
+        raise Refused(_ONLY_TIME)
+    return ast.SortField(name, direction is not None and direction.type == "DESC")
+
+
+def _order_by(*fields: ast.SortField) -> Order:
+    """Return the order of a SHOW."""
     if not fields:
         return False, False
     if len(fields) > 1:
-        raise Refused("only ORDER BY time supported at this time")
-    return True, fields[0][1]
+        raise Refused(_ONLY_TIME)
+    return True, fields[0].descending
 
 
-def _sort_field(name: str, direction: Token | None = None) -> tuple[str, bool]:
+def _time_field(name: str, direction: Token | None = None) -> ast.SortField:
     if name != "time":
-        raise Refused("only ORDER BY time supported at this time")
-    return name, direction is not None and direction.type == "DESC"
+        raise Refused(_ONLY_TIME)
+    return _sort_field(name, direction)
 
 
 def _limit(word: Token | None = None, number: Token | None = None) -> int:
@@ -235,6 +250,29 @@ def _operators(items: Sequence[ast.Expr | Token]) -> ast.Expr:
 
 def _is_calendar(expr: ast.Expr) -> bool:
     return isinstance(expr, ast.CalendarDuration)
+
+
+def _not_expr(_word: Token, expr: ast.Expr) -> ast.NotExpr:
+    return ast.NotExpr(expr)
+
+
+def _in_expr(expr: ast.Expr, word: Token, *others: Token | ast.Expr) -> ast.InExpr:
+    is_negated = word.type == "NOT"
+    values = cast("Sequence[ast.Expr]", others[is_negated:])
+    if any(map(_is_calendar, values)):
+        raise Refused("invalid duration")
+    return ast.InExpr(expr, tuple(values), is_negated)
+
+
+def _like_expr(expr: ast.Expr, word: Token, *others: Token | str) -> ast.LikeExpr:
+    pattern = cast("str", others[-1])
+    return ast.LikeExpr(expr, _IN_PATTERN.sub(_needed_escape, pattern), word.type == "NOT")
+
+
+def _needed_escape(match: re.Match[str]) -> str:
+    """Return an escape of a LIKE pattern as it is in the tree; a bound value may have others."""
+    escaped = match[1] or "\\"
+    return f"\\{escaped}" if escaped in "%_\\" else escaped
 
 
 def _product(items: Sequence[ast.Expr | Token]) -> ast.Expr:
@@ -324,6 +362,11 @@ def only(children: list[object]) -> object:
     return children[0] if children else None
 
 
+def last(children: list[object]) -> object:
+    """Return the last child, None without."""
+    return children[-1] if children else None
+
+
 def text(children: list[str]) -> str:
     """Return the one child, "" without."""
     return children[0] if children else ""
@@ -348,10 +391,14 @@ _FROM_ARGUMENTS: dict[str, Callable[..., object]] = {
     "order_by": _order_by,
     "sort_field": _sort_field,
     "sort_direction": partial(_sort_field, "time"),
+    "time_field": _time_field,
     "limit": _limit,
     "offset": _limit,
     "slimit": _limit,
     "soffset": _limit,
+    "not_expr": _not_expr,
+    "in_expr": _in_expr,
+    "like_expr": _like_expr,
     "signed": _signed,
     "paren": ast.ParenExpr,
     "wildcard": _wildcard,
@@ -374,6 +421,8 @@ RULES: dict[str, Callable[..., object]] = {
     "from": tuple,
     "dots": len,
     "where": only,
+    "having": last,
+    "sorting": tuple,
     "group_by": tuple,
     "arguments": tuple,
     "disjunction": partial(_chain, "OR"),

@@ -242,9 +242,14 @@ def _show_tag_values(
 
 
 def _show_field_keys(
-    database: str, sources: _Names, _order: Order, limit: int, offset: int
+    database: str,
+    sources: _Names,
+    condition: ast.Expr | None,
+    _order: Order,
+    limit: int,
+    offset: int,
 ) -> ast.ShowFieldKeys:
-    return ast.ShowFieldKeys(database, sources, limit, offset)
+    return ast.ShowFieldKeys(database, sources, condition, limit, offset)
 
 
 def _show_series(

@@ -36,6 +36,7 @@ _TABLE: tuple[tuple[str, str], ...] = (
     # Inside expressions.
     ("IDENT STRING INTEGER", EXPRESSION),
     ("IDENT INTEGER", "identifier, number, duration, ("),
+    ("STRING INTEGER", "string, number, bool"),
     ("IDENT FIELD", "float, integer, string, boolean, field, tag"),
     ("FIELD TAG", "field, tag"),
     ("IDENT ASC", "identifier, ASC, DESC"),

@@ -32,7 +32,9 @@ CLAUSE_CALLS = ("FILL", "TZ")
 
 # Blanks and comments. Atomic: a run of blanks is never tried in parts.
 _BLANKS = r"(?>[ \t\n]+|--[^\n]*|/\*[\s\S]*?\*/)*"
+_CHOICE = re.compile(rf"{_BLANKS}(?:IN|LIKE)\b", re.IGNORECASE)
 _ESCAPE = re.compile(r"\\(.)")
+_LIKE_ESCAPES = frozenset("%_\\")  # they stay in a pattern: LIKE reads them
 _ESCAPED = {"n": "\n", '"': '"', "'": "'", "\\": "\\"}
 # The good part of a quoted text that is not good as a whole, behind its quote.
 _GOOD_PART = {quote: re.compile(rf"""(?:[^{quote}\\\n\x00]|\\[n"'\\])*""") for quote in ("'", '"')}
@@ -67,6 +69,8 @@ class Lexicon:
         patterns: Terminal -> its pattern, for those that are no plain text.
         token: Matches blanks and one token; the group that took part is its kind.
         regex: Matches a regex literal.
+        pattern: Matches the pattern of a LIKE.
+        negation: Matches what stands behind a `not` that is no name and begins a condition.
     """
 
     reserved: Mapping[str, str]
@@ -75,6 +79,8 @@ class Lexicon:
     patterns: Mapping[str, str]
     token: re.Pattern[str]
     regex: re.Pattern[str]
+    pattern: re.Pattern[str]
+    negation: re.Pattern[str]
 
     @classmethod
     def of(cls, strings: Mapping[str, str], patterns: Mapping[str, str]) -> Lexicon:
@@ -104,6 +110,8 @@ class Lexicon:
             patterns=patterns,
             token=re.compile(f"{_BLANKS}(?:{alternatives})?"),
             regex=re.compile(patterns["REGEX"]),
+            pattern=re.compile(patterns["PATTERN"]),
+            negation=re.compile(_begins_operand(), re.IGNORECASE),
         )
 
 
@@ -156,6 +164,8 @@ class Scanner:
     def _token(self, kind: str, text: str, start: int, wanted: Container[str]) -> Token:
         if kind == "IDENT":
             return self._word(text, start, wanted)
+        if text[0] == "'" and "PATTERN" in wanted:
+            return self._pattern(start)
         if kind == "OPERATOR":
             if text == "/" and "REGEX" in wanted:
                 return self._regex(start)
@@ -180,12 +190,27 @@ class Scanner:
                 return Token("CALL", word, start)
             if reserved is not None:
                 return Token(reserved, word, start)
+            if word == "NOT" and "NOT" in wanted and self._is_negation(wanted):
+                return Token("NOT", text, start)
         if "IDENT" not in wanted:
             contextual = self._lexicon.contextual.get(text.lower())
-            if contextual is not None and contextual in wanted:
+            if contextual is not None and contextual in wanted and contextual != "NOT":
                 is_whole = is_open or contextual not in CLAUSE_CALLS
                 return Token(contextual if is_whole else NOT_A_CALL, text, start)
         return Token("CALL" if is_call else "IDENT", text, start)
+
+    def _is_negation(self, wanted: Container[str]) -> bool:
+        """Return whether a bare `not` is no name, as it is for InfluxDB, but NOT."""
+        # Before an operand a name cannot stand before another operand, nor behind one before IN.
+        follows = self._lexicon.negation if "IDENT" in wanted else _CHOICE
+        return follows.match(self._text, self._position) is not None
+
+    def _pattern(self, start: int) -> Token:
+        match = self._lexicon.pattern.match(self._text, start)
+        if match is None:
+            return self._illegal("'", start)
+        self._position = match.end()
+        return Token("PATTERN", _ESCAPE.sub(_unescape_in_pattern, match[0][1:-1]), start)
 
     def _regex(self, start: int) -> Token:
         match = self._lexicon.regex.match(self._text, start)
@@ -229,6 +254,17 @@ def literal_token(kind: str, text: str, start: int) -> Token:
     if kind == "REGEX":
         return Token(kind, text[1:-1].replace("\\/", "/"), start)
     return Token(kind, text.removesuffix("."), start)
+
+
+def _begins_operand() -> str:
+    """Return the pattern of blanks and the beginning of an operand, of which a sign is none."""
+    others = "|".join(sorted(reserved_words() - {"TRUE", "FALSE", "DISTINCT"}))
+    no_name = rf"(?:{others})\b|(?:fill|tz)\(|like\b{_BLANKS}['$]"
+    return rf"""{_BLANKS}(?:["'$(0-9]|(?!{no_name})[a-z_])"""
+
+
+def _unescape_in_pattern(match: re.Match[str]) -> str:
+    return match[0] if match[1] in _LIKE_ESCAPES else _ESCAPED[match[1]]
 
 
 def _unquote(text: str) -> str:

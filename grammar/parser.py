@@ -52,7 +52,7 @@ MAX_DEPTH = 200  # of a tree, so that whoever walks it may recurse
 _MAX_OPEN = 10 * MAX_DEPTH  # of what is begun and not ended: where reading stops
 _TOO_DEEP = f"query nests too deep: at most {MAX_DEPTH} levels are read"
 _TOO_MANY = f"query too long: at most {MAX_TOKENS} words are read"
-_QUOTED = frozenset(["STRING", "REGEX", BAD_STRING, OPEN_REGEX])
+_QUOTED = frozenset(["STRING", "PATTERN", "REGEX", BAD_STRING, OPEN_REGEX])
 _CACHED_TEXTS = 512
 _CACHED_LENGTH = 4096  # characters: 512 texts of 4 KiB are a few tens of MB of trees at worst
 
@@ -200,7 +200,7 @@ def _table(lark: Lark) -> Table:
         },
         start=config.start_state,
         end=config.end_state,
-        values={"IDENT": attrgetter("value"), "STRING": attrgetter("value")},
+        values=dict.fromkeys(("IDENT", "STRING", "PATTERN"), attrgetter("value")),
     )
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from grammar import ast
 from grammar.durations import format_calendar_duration, format_duration
-from grammar.words import quoted, quoted_string
+from grammar.words import quoted, quoted_pattern, quoted_string
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -106,6 +106,23 @@ def _(node: ast.ParenExpr) -> str:
     return f"({to_influxql(node.expr)})"
 
 
+@to_influxql.register
+def _(node: ast.NotExpr) -> str:
+    return f"NOT {to_influxql(node.expr)}"
+
+
+@to_influxql.register
+def _(node: ast.InExpr) -> str:
+    word = "NOT IN" if node.is_negated else "IN"
+    return f"{to_influxql(node.expr)} {word} ({_list(node.values)})"
+
+
+@to_influxql.register
+def _(node: ast.LikeExpr) -> str:
+    word = "NOT LIKE" if node.is_negated else "LIKE"
+    return f"{to_influxql(node.expr)} {word} {quoted_pattern(node.pattern)}"
+
+
 # --- SELECT ---------------------------------------------------------------------------------------
 @to_influxql.register
 def _(node: ast.Field) -> str:
@@ -144,10 +161,18 @@ def _(node: ast.Select) -> str:
         _where(node.condition),
         _group_by(node.dimensions),
         _fill(node),
-        _order_by(node.is_ordered, node.descending),
+        "" if node.having is None else f"HAVING {to_influxql(node.having)}",
+        f"ORDER BY {_list(node.sort_fields)}"
+        if node.sort_fields
+        else _order_by(node.is_ordered, node.descending),
         _limits(node.limit, node.offset, node.slimit, node.soffset),
         f"TZ({quoted_string(node.timezone)})" if node.timezone else "",
     )
+
+
+@to_influxql.register
+def _(node: ast.SortField) -> str:
+    return f"{quoted(node.name)} {'DESC' if node.descending else 'ASC'}"
 
 
 @to_influxql.register
@@ -417,6 +442,7 @@ def _(node: ast.ShowFieldKeys) -> str:
         "SHOW FIELD KEYS",
         _on(node.database),
         _from(node.sources),
+        _where(node.condition),
         _limits(node.limit, node.offset),
     )
 

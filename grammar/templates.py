@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 Statements = tuple[ast.Statement, ...]
 
 _CACHED_OUTLINES: Final = 512
+_CONDITIONS: Final = ("condition", "having")  # of a statement: where its literals may be
 # How a literal of each kind may look that no text has by chance; the number tells them apart.
 _STAND_INS: Final = {
     "STRING": "'stand-in {}'",
@@ -67,7 +68,7 @@ class Templates:
         kinds = ("STRING", "NUMBER", "DURATIONVAL", "INTEGER")  # in the order of the lexer
         literal = "|".join(f"(?P<{kind}>{patterns[kind]})" for kind in kinds)
         self._token = re.compile(
-            rf"{patterns['STRING']}|{patterns['IDENT']}|(?P<comment>--|/\*)"
+            rf"{patterns['PATTERN']}|{patterns['IDENT']}|(?P<comment>--|/\*)"
             rf"|(?P<matches>[=!]~[ \t\n]*)(?P<REGEX>{patterns['REGEX']})"
             rf"|(?P<compares>(?:<>|[<>]=?|!?=)[ \t\n]*)(?:{literal})"
         )
@@ -139,7 +140,7 @@ class _Template:
     ) -> None:
         """Find the gaps, if this outline's statements are such that they have a WHERE."""
         self.gaps = ()
-        if not any(map(_has_condition, statements)):
+        if not any(getattr(s, clause, None) for s in statements for clause in _CONDITIONS):
             return
         kinds = [kind for kind, _ in outline.literals]
         texts = [_STAND_INS[kind].format(n) for n, kind in enumerate(kinds)]
@@ -186,15 +187,13 @@ def _literal(kind: str, text: str) -> ast.Expr:
     return literal
 
 
-def _has_condition(statement: object) -> bool:
-    return getattr(statement, "condition", None) is not None
-
-
 def _mapped(statement: Any, leaf: Callable[[Any], Any]) -> Any:
     """Return a statement whose WHERE has other leaves, those of its subqueries too."""
     changes: dict[str, object] = {}
-    if _has_condition(statement):
-        changes["condition"] = _mapped_expr(statement.condition, leaf)
+    for clause in _CONDITIONS:
+        condition = getattr(statement, clause, None)
+        if condition is not None:
+            changes[clause] = _mapped_expr(condition, leaf)
     if type(statement) is ast.Select:
         sources = tuple(_mapped_source(source, leaf) for source in statement.sources)
         if any(new is not old for new, old in zip(sources, statement.sources, strict=True)):
@@ -214,6 +213,6 @@ def _mapped_expr(expr: Any, leaf: Callable[[Any], Any]) -> Any:
     kind = type(expr)
     if kind is ast.BinaryExpr:
         return ast.BinaryExpr(expr.op, _mapped_expr(expr.lhs, leaf), _mapped_expr(expr.rhs, leaf))
-    if kind is ast.ParenExpr:
-        return ast.ParenExpr(_mapped_expr(expr.expr, leaf))
+    if kind is ast.ParenExpr or kind is ast.NotExpr:
+        return kind(_mapped_expr(expr.expr, leaf))
     return leaf(expr)

@@ -30,6 +30,12 @@ def quoted(name: str) -> str:
     return always_quoted(name)
 
 
+def quoted_pattern(pattern: str) -> str:
+    """Return the pattern of a LIKE as a literal: its own escapes are written as they are."""
+    text = pattern.replace("\n", r"\n").replace("'", r"\'")
+    return f"'{text}'"
+
+
 def quoted_string(text: str) -> str:
     """Return a string literal."""
     return f"'{text.translate(_STRING_ESCAPES)}'"

@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING, Final
 
 from gateway import measurements
 from gateway.errors import StatementError
-from gateway.planner import walk, where
+from gateway.logic import alternatives, bounds_time, walk
+from gateway.planner import where
 from gateway.retention import empty_trash
 from gateway.statements.schema import has_time, is_source
+from gateway.timerange import split_condition
 from grammar import ast
 from tinyflux.columnar.base import DeleteRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from gateway.results import Series
     from gateway.session import Session
@@ -46,17 +48,27 @@ def _delete(
     sources: tuple[ast.Measurement, ...], condition: ast.Expr | None, session: Session
 ) -> None:
     requests: list[tuple[ColumnarStorage, DeleteRequest]] = []
+    parts = _parts(condition, session.now_ns)
     for storage in session.catalog.storages(session.database):
         for name in storage.measurements():
             if sources and not any(is_source(name, source) for source in sources):
                 continue
             fields = storage.field_keys(name)
             _check_tags_only(condition, fields)
-            query, start_ns, end_ns = where(condition, fields, session.now_ns)
-            requests.append((storage, DeleteRequest(name, query, start_ns, end_ns)))
+            for part in parts:
+                query, start_ns, end_ns = where(part, fields, session.now_ns)
+                requests.append((storage, DeleteRequest(name, query, start_ns, end_ns)))
     for storage, request in requests:  # nothing is deleted when any of it is refused
         session.interrupt.check()
         storage.delete(request)
+
+
+def _parts(condition: ast.Expr | None, now_ns: int) -> Sequence[ast.Expr | None]:
+    """Return conditions that together delete what one does, each in one interval of time."""
+    rest, _ = split_condition(condition, now_ns)
+    if condition is None or rest is None or not bounds_time(rest):
+        return [condition]
+    return alternatives(condition)
 
 
 def _check_tags_only(condition: ast.Expr | None, fields: Iterable[str]) -> None:

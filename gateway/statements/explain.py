@@ -16,7 +16,8 @@ from gateway.encoding.times import to_rfc3339
 from gateway.executor import run_select
 from gateway.functions.types import CASTS
 from gateway.joins import named_queries
-from gateway.planner import compile_select, is_join, plan, walk
+from gateway.logic import walk
+from gateway.planner import compile_select, is_join, plan
 from gateway.sources import AnswerReader, Snapshots, resolve
 from gateway.statements.table import go_duration, table
 from grammar import ast
@@ -102,6 +103,10 @@ def _common(made: Plan, source: Table) -> Iterator[str]:
         yield f"DIMENSIONS: {', '.join(made.dimensions)}"
     if shape.condition is not None:
         yield f"CONDITION: {to_influxql(shape.condition)}"
+    if made.having is not None:
+        yield f"HAVING: {to_influxql(made.having)}"
+    if shape.select.sort_fields:
+        yield f"ORDER BY: {', '.join(map(to_influxql, shape.select.sort_fields))}"
 
 
 def _length(windows: Windows) -> str:

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from gateway.errors import StatementError
-from gateway.planner import walk, where
+from gateway.logic import bounds_time, walk
+from gateway.planner import where
 from gateway.regexes import Regex
 from gateway.statements.table import database_of, page, table
 from grammar import ast
-from tinyflux.batch import MAX_TIME_NS, MIN_TIME_NS
 from tinyflux.columnar.base import ScanRequest
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Scope:
         fields = reader.field_keys(measurement)
         query, start_ns, end_ns = where(self.condition, fields, self.now_ns)
         found = reader.series(measurement, query)
-        if not len(found) or (start_ns == MIN_TIME_NS and end_ns == MAX_TIME_NS):
+        if not len(found) or self.condition is None or not bounds_time(self.condition):
             return found
         request = ScanRequest(measurement, query, start_ns, end_ns, fields=())
         with_points = [frame.series.ids for frame in reader.scan(request)]
@@ -159,8 +159,6 @@ def tag_keys(series: Iterable[SeriesSet], choice: ast.NameFilter | None = None) 
 
 def show_measurements(statement: ast.ShowMeasurements, session: Session) -> list[Series]:
     """List measurements; with `ON db.rp` or stars, where each of them is."""
-    if has_time(statement.condition):
-        raise StatementError("SHOW MEASUREMENTS doesn't support time in WHERE clause")
     check_tag_condition(statement.condition)
     if statement.retention_policy or statement.database == "*":
         return _measurements_by_policy(statement, session)
@@ -226,7 +224,11 @@ def show_tag_values(statement: ast.ShowTagValues, session: Session) -> list[Seri
 
 
 def show_field_keys(statement: ast.ShowFieldKeys, session: Session) -> list[Series]:
-    """List the fields of each measurement of one retention policy, with their types."""
+    """List the fields of each measurement of one retention policy, with their types.
+
+    Under a WHERE, which InfluxDB does not have: those that have a value in a matching point.
+    """
+    check_tag_condition(statement.condition)
     tables: list[Series] = []
     for name, fields in _fields(statement, session):
         named = [(key, kind.name.lower()) for key, kind in fields.items()]
@@ -246,8 +248,24 @@ def _fields(
         [reader] = one_policy(session, database, source.retention_policy)
         for name in reader.measurements():
             if not statement.sources or is_source(name, source):
-                found.setdefault(name, reader.field_keys(name))
+                found.setdefault(name, _fields_of(reader, name, statement.condition, session))
     yield from sorted(found.items())
+
+
+def _fields_of(
+    reader: Reader, measurement: str, condition: ast.Expr | None, session: Session
+) -> dict[str, FieldType]:
+    fields = reader.field_keys(measurement)
+    if condition is None:
+        return fields
+    query, start_ns, end_ns = where(condition, fields, session.now_ns)
+    used: set[str] = set()
+    for frame in reader.scan(ScanRequest(measurement, query, start_ns, end_ns)):
+        session.interrupt.check()
+        used.update(key for key, column in frame.columns.items() if column.mask().any())
+        if len(used) == len(fields):
+            break
+    return {key: kind for key, kind in fields.items() if key in used}
 
 
 def show_series(statement: ast.ShowSeries, session: Session) -> list[Series]:

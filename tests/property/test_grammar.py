@@ -96,16 +96,44 @@ def _arithmetic(inner: st.SearchStrategy[ast.Expr]) -> st.SearchStrategy[ast.Exp
     return _sums(st.one_of(_leaves, _calls(inner), st.builds(ast.ParenExpr, inner)))
 
 
-def _logic(inner: st.SearchStrategy[ast.Expr]) -> st.SearchStrategy[ast.Expr]:
-    return _chains(_chains(_comparisons(_arithmetic(inner)), ["AND"]), ["OR"])
+def _logic(terms: st.SearchStrategy[ast.Expr]) -> st.SearchStrategy[ast.Expr]:
+    return _chains(_chains(terms, ["AND"]), ["OR"])
+
+
+def _expressions(inner: st.SearchStrategy[ast.Expr]) -> st.SearchStrategy[ast.Expr]:
+    return _logic(_comparisons(_arithmetic(inner)))
+
+
+_like_patterns = st.lists(
+    st.sampled_from(["a", "%", "_", r"\%", r"\_", r"\\", "'", '"', "\n", "é"]), max_size=4
+).map("".join)
+# What stands behind NOT, and could not follow a name: that is what tells it from a name.
+_operands = st.one_of(
+    st.builds(ast.VarRef, st.one_of(st.sampled_from(["not", "in", "having", "fill"]), _names)),
+    st.builds(ast.StringLiteral, _any_text),
+)
+
+
+def _terms(inner: st.SearchStrategy[ast.Expr]) -> st.SearchStrategy[ast.Expr]:
+    sums = _sums(st.one_of(_leaves, _calls(_plain), st.builds(ast.ParenExpr, inner)))
+    return st.one_of(
+        _comparisons(sums),
+        st.builds(
+            ast.InExpr, sums, st.lists(_literals, min_size=1, max_size=3).map(tuple), st.booleans()
+        ),
+        st.builds(ast.LikeExpr, sums, _like_patterns, st.booleans()),
+        st.builds(ast.NotExpr, st.builds(ast.ParenExpr, inner)),
+        st.builds(ast.NotExpr, st.builds(ast.NotExpr, _comparisons(_operands))),
+    )
 
 
 _columns = st.recursive(_leaves, _arithmetic, max_leaves=6)
 _calendar_windows = st.lists(_calendar_durations, min_size=1, max_size=2).map(
     lambda durations: ast.Call("time", tuple(durations))
 )
+_plain = st.recursive(_leaves, _expressions, max_leaves=4)
 _conditions = st.one_of(
-    st.recursive(_leaves, _logic, max_leaves=8),
+    st.recursive(_leaves, lambda inner: _logic(_terms(inner)), max_leaves=8),
     st.builds(ast.BinaryExpr, st.just(">"), st.just(ast.VarRef("time")), _shifted_times),
 )
 _maybe_conditions = st.one_of(st.none(), _conditions)
@@ -136,7 +164,17 @@ _fills: st.SearchStrategy[tuple[ast.Fill | None, int | float, int]] = st.one_of(
     st.tuples(st.just(ast.Fill.PREVIOUS), st.just(0), st.integers(1, 2**63 - 1)),
     st.tuples(st.just(ast.Fill.NUMBER), st.one_of(_int64s, _numbers), st.just(0)),
 )
-_orders = st.sampled_from([(False, False), (True, False), (True, True)])
+_sort_fields = st.lists(
+    st.builds(ast.SortField, _names.filter(lambda name: name.lower() != "time"), st.booleans()),
+    min_size=1,
+    max_size=2,
+)
+# Whether there is an ORDER BY time, whether it descends, and the keys where there are others.
+_orders: st.SearchStrategy[tuple[bool, bool, tuple[ast.SortField, ...]]] = st.one_of(
+    st.sampled_from([(False, False, ()), (True, False, ()), (True, True, ())]),
+    _sort_fields.map(lambda keys: (False, False, tuple(keys))),
+    _sort_fields.map(lambda keys: (True, True, (ast.SortField("time", True), *keys))),
+)
 
 
 def _select(
@@ -146,7 +184,8 @@ def _select(
     condition: ast.Expr | None,
     dimensions: list[ast.Expr],
     filling: tuple[ast.Fill | None, int | float, int],
-    order: tuple[bool, bool],
+    having: ast.Expr | None,
+    order: tuple[bool, bool, tuple[ast.SortField, ...]],
     limits: tuple[int, int, int, int],
     timezone: str,
 ) -> ast.Select:
@@ -162,6 +201,8 @@ def _select(
         *limits,
         timezone,
         filling[2],
+        having,
+        order[2],
     )
 
 
@@ -175,6 +216,7 @@ def _selects(sources: st.SearchStrategy[ast.Source]) -> st.SearchStrategy[ast.Se
         _maybe_conditions,
         st.lists(st.one_of(_columns, _regexes, _calendar_windows), max_size=2),
         _fills,
+        _maybe_conditions,
         _orders,
         st.tuples(_counts, _counts, _counts, _counts),
         st.sampled_from(["", "UTC", "Europe/Berlin"]),
@@ -251,7 +293,7 @@ _statements: st.SearchStrategy[ast.Statement] = st.one_of(
         _counts,
     ),
     st.builds(ast.ShowTagValues, _filters, _maybe_names, _sources, _maybe_conditions),
-    st.builds(ast.ShowFieldKeys, _maybe_names, _sources, _counts, _counts),
+    st.builds(ast.ShowFieldKeys, _maybe_names, _sources, _maybe_conditions, _counts, _counts),
     st.builds(
         ast.ShowSeries, _maybe_names, _sources, _maybe_conditions, st.just(True), st.just(True)
     ),
@@ -297,7 +339,7 @@ def test_any_text_parses_or_is_a_parse_error(text: str) -> None:
 
 
 _WORDS = [*reserved_words(), "a", "fill", "tz", "time", "verbose", "future", "'x'", '"y"', "/z/"]
-_WORDS += ["undrop", "purge", "trash", "rename"]
+_WORDS += ["undrop", "purge", "trash", "rename", "not", "like", "having"]
 _WORDS += ["1", "1.5", "1h", "$p", "(", ")", ",", ";", ".", ":", "::", "*", "+", "-", "=", "=~"]
 _WORDS.sort()
 

@@ -34,7 +34,7 @@ def test_grammar_has_no_conflicts(grammar: str, caplog: pytest.LogCaptureFixture
 def test_every_rule_makes_something(lark: Lark) -> None:
     made = build_select.RULES.keys() | build_statements.RULES.keys()
     names = {
-        rule.alias or rule.origin.name
+        rule.alias or rule.options.template_source or rule.origin.name
         for rule in lark.rules
         if not rule.origin.name.startswith("_")
         and (rule.alias or not rule.options.expand1 or len(rule.expansion) > 1)

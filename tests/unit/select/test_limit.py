@@ -6,18 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.catalog import Catalog
-from gateway.config import Settings
-from gateway.executor import run_select
-from gateway.lineprotocol.parser import parse as parse_lines
-from gateway.session import Session
-from grammar import ast
-from grammar.parser import parse
+from tests.selecting import selecting_from
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-    Rows = Callable[[str], list[tuple[dict[str, str] | None, list[list[object]]]]]
+    from tests.selecting import Rows
 
 # Host a has `late` in its oldest and newest point only, b nowhere, c has few points.
 LINES = "\n".join(
@@ -31,25 +25,8 @@ LINES = "\n".join(
 @pytest.fixture
 def rows() -> Iterator[Rows]:
     """Runs a SELECT and gives tags and rows of each series."""
-    catalog = Catalog(None, Settings())
-    catalog.create_database("d")
-    catalog.storage("d").append_batch(parse_lines(LINES.encode(), now_ns=0).batch)
-
-    def run(text: str) -> list[tuple[dict[str, str] | None, list[list[object]]]]:
-        (select,) = parse(text)
-        assert isinstance(select, ast.Select)
-        found = []
-        for series in run_select(select, Session(catalog, Settings(), 0, "d")):
-            columns = []
-            for cells in series.cells():
-                values = cells.values.tolist()  # type: ignore[union-attr]  # SELECT: typed columns
-                valid = cells.mask().tolist()  # type: ignore[union-attr]
-                columns.append([v if ok else None for v, ok in zip(values, valid, strict=True)])
-            found.append((series.tags, [list(row) for row in zip(*columns, strict=True)]))
-        return found
-
-    yield run
-    catalog.close()
+    with selecting_from(LINES) as run:
+        yield run
 
 
 def test_the_newest_rows_over_all_series(rows: Rows) -> None:

@@ -5,6 +5,8 @@ import pytest
 from gateway.errors import StatementError
 from gateway.timerange import TimeRange, parse_time, split_condition, time_value
 from grammar import ast
+from grammar.parser import parse
+from grammar.printer import to_influxql
 from tinyflux.batch import MAX_TIME_NS, MIN_TIME_NS
 
 NOW = 1_700_000_000_000_000_000
@@ -89,12 +91,54 @@ def test_bounds_leave_the_rest_of_the_condition() -> None:
     assert (bounds.start_ns, bounds.has_start, bounds.has_end) == (5, True, False)
 
 
-def test_bounds_joined_by_or_intersect_too() -> None:
-    condition = ast.BinaryExpr(
-        "OR", compare(">", ast.IntegerLiteral(10)), compare("<", ast.IntegerLiteral(5))
-    )
-    _, bounds = split_condition(condition, NOW)
-    assert (bounds.start_ns, bounds.end_ns) == (11, 4)
+def split(text: str) -> tuple[str, tuple[int | None, int | None]]:
+    """Return what is left of a condition, and its bounds in ns where they are written."""
+    (select,) = parse(f"SELECT v FROM m WHERE {text}")
+    assert isinstance(select, ast.Select)
+    rest, bounds = split_condition(select.condition, NOW)
+    start, end = (bounds.start_ns, bounds.has_start), (bounds.end_ns, bounds.has_end)
+    written = [time_ns if has else None for time_ns, has in (start, end)]
+    return "" if rest is None else to_influxql(rest), (written[0], written[1])
+
+
+@pytest.mark.parametrize(
+    ("text", "rest", "bounds"),
+    [
+        # Every branch bounds time: exact, within the hull.
+        ("time > 10 OR time < 5", "time > 10 OR time < 5", (None, None)),
+        (
+            "(time >= 1 AND time < 5) OR (time >= 8 AND time <= 9)",
+            "(time >= 1 AND time < 5) OR (time >= 8 AND time <= 9)",
+            (1, 9),
+        ),
+        ("(time > 9 AND time < 5) OR time = 7", "(time > 9 AND time < 5) OR time = 7", (7, 7)),
+        (
+            "h = 'a' AND (3 < time OR time = now())",
+            "h = 'a' AND (time > 3 OR time = 1700000000000000000)",
+            (4, None),
+        ),
+        ("time IN (3, 7)", "(time = 3 OR time = 7)", (3, 7)),
+        ("time NOT IN (3)", "(time < 3 OR time > 3)", (None, None)),
+        # A branch without time: as in InfluxDB, the bounds are those of the whole.
+        ("h = 'a' OR h = 'b' AND time > 5", "h = 'a' OR h = 'b'", (6, None)),
+        ("time < 5 OR v = 1 OR time > 2", "v = 1", (3, 4)),
+        # Under NOT everything is exact.
+        ("NOT time > 5", "time <= 5", (None, 5)),
+        ("NOT (h = 'a' AND time >= 5)", "(h != 'a' OR time < 5)", (None, None)),
+        ("NOT (time < 2 OR time > 5)", "(time >= 2 AND time <= 5)", (2, 5)),
+        ("NOT h = 'a' AND time > 5", "NOT h = 'a'", (6, None)),
+    ],
+)
+def test_bounds_that_no_interval_can_say_stay_in_the_condition(
+    text: str, rest: str, bounds: tuple[int | None, int | None]
+) -> None:
+    assert split(text) == (rest, bounds)
+
+
+@pytest.mark.parametrize("text", ["time LIKE 'x'", "NOT time != 5", "time != 1 OR time > 5"])
+def test_no_comparison_of_time_is_refused(text: str) -> None:
+    with pytest.raises(StatementError, match="invalid time comparison operator"):
+        split(text)
 
 
 def test_inequality_with_time_is_refused() -> None:

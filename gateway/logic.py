@@ -1,0 +1,173 @@
+"""Conditions as trees: what is in them, and what they become under NOT.
+
+NOT turns each comparison around, so that it never needs an operator of its own: `NOT (a < 1 AND h =
+'x')` is `a >= 1 OR h != 'x'`. A comparison with a missing field is false, and so is its opposite,
+as in SQL; a missing tag is the empty text, and differs from 'x'.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from gateway.errors import StatementError
+from grammar import ast
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+_MAX_ALTERNATIVES: Final = 1000
+_OPPOSITES: Final = {
+    "=": "!=",
+    "!=": "=",
+    "<": ">=",
+    ">=": "<",
+    ">": "<=",
+    "<=": ">",
+    "=~": "!~",
+    "!~": "=~",
+}
+
+
+def walk(expr: ast.Expr) -> Iterator[ast.Expr]:
+    """Yield an expression and everything in it, outermost first."""
+    yield expr
+    match expr:
+        case ast.ParenExpr(inner) | ast.NotExpr(inner) | ast.LikeExpr(inner):
+            yield from walk(inner)
+        case ast.BinaryExpr(_, lhs, rhs):
+            yield from walk(lhs)
+            yield from walk(rhs)
+        case ast.Call(_, args):
+            for arg in args:
+                yield from walk(arg)
+        case ast.InExpr(inner, values):
+            yield from walk(inner)
+            yield from values
+
+
+def is_time(expr: ast.Expr) -> bool:
+    """Return whether an expression is the time of a point."""
+    return isinstance(expr, ast.VarRef) and expr.name.lower() == "time"
+
+
+def bounds_time(condition: ast.Expr) -> bool:
+    """Return whether a condition compares with time."""
+    match condition:
+        case ast.ParenExpr(inner) | ast.NotExpr(inner):
+            return bounds_time(inner)
+        case ast.BinaryExpr("AND" | "OR", lhs, rhs):
+            return bounds_time(lhs) or bounds_time(rhs)
+        case ast.BinaryExpr(_, lhs, rhs):
+            return is_time(lhs) or is_time(rhs)
+        case ast.InExpr(inner) | ast.LikeExpr(inner):
+            return is_time(inner)
+    return False
+
+
+def times_alone(condition: ast.Expr | None) -> ast.Expr | None:
+    """Return what of a condition, joined by AND, looks at time and nothing else; None for none."""
+    match condition:
+        case ast.BinaryExpr("AND", lhs, rhs):
+            left, right = times_alone(lhs), times_alone(rhs)
+            return both(left, right)
+        case None:
+            return None
+    is_alone = bounds_time(condition) and all(
+        is_time(part) for part in walk(condition) if isinstance(part, ast.VarRef)
+    )
+    return condition if is_alone else None
+
+
+def both(left: ast.Expr | None, right: ast.Expr | None) -> ast.Expr | None:
+    """Return two conditions joined by AND; None is none."""
+    if left is None or right is None:
+        return right if left is None else left
+    return ast.BinaryExpr("AND", parenthesised(left), parenthesised(right))
+
+
+def parenthesised(condition: ast.Expr) -> ast.Expr:
+    """Return a condition as it may stand beside AND."""
+    is_or = isinstance(condition, ast.BinaryExpr) and condition.op == "OR"
+    return ast.ParenExpr(condition) if is_or else condition
+
+
+def disjuncts(condition: ast.Expr) -> Iterator[ast.Expr]:
+    """Yield what is joined by OR, through parentheses."""
+    match condition:
+        case ast.ParenExpr(inner):
+            yield from disjuncts(inner)
+        case ast.BinaryExpr("OR", lhs, rhs):
+            yield from disjuncts(lhs)
+            yield from disjuncts(rhs)
+        case _:
+            yield condition
+
+
+def negated(condition: ast.Expr) -> ast.Expr:
+    """Return the opposite of a condition; what is no condition stays as it is."""
+    match condition:
+        case ast.ParenExpr(inner):
+            opposite = negated(inner)
+            return opposite if isinstance(opposite, ast.ParenExpr) else ast.ParenExpr(opposite)
+        case ast.NotExpr(inner):
+            return inner
+        case ast.BooleanLiteral(value):
+            return ast.BooleanLiteral(not value)
+        case ast.BinaryExpr("AND", lhs, rhs):
+            return ast.ParenExpr(ast.BinaryExpr("OR", negated(lhs), negated(rhs)))
+        case ast.BinaryExpr("OR", lhs, rhs):
+            return ast.BinaryExpr("AND", negated(lhs), negated(rhs))
+        case ast.BinaryExpr("=" | "!=" as op, lhs, rhs) if is_time(lhs) or is_time(rhs):
+            return condition if op == "!=" else _another_time(lhs, rhs)  # != is refused anyway
+        case ast.BinaryExpr(op, lhs, rhs) if op in _OPPOSITES:
+            return ast.BinaryExpr(_OPPOSITES[op], lhs, rhs)
+        case ast.InExpr(inner, values, is_negated):
+            return ast.InExpr(inner, values, not is_negated)
+        case ast.LikeExpr(inner, pattern, is_negated):
+            return ast.LikeExpr(inner, pattern, not is_negated)
+    return condition
+
+
+def _another_time(lhs: ast.Expr, rhs: ast.Expr) -> ast.Expr:
+    before, after = ast.BinaryExpr("<", lhs, rhs), ast.BinaryExpr(">", lhs, rhs)
+    return ast.ParenExpr(ast.BinaryExpr("OR", before, after))
+
+
+def times_one_by_one(condition: ast.InExpr) -> ast.Expr:
+    """Return `time [NOT] IN (..)` as comparisons."""
+    equal = _any_of([ast.BinaryExpr("=", condition.expr, value) for value in condition.values])
+    return negated(equal) if condition.is_negated else ast.ParenExpr(equal)
+
+
+def _any_of(conditions: Sequence[ast.Expr]) -> ast.Expr:
+    """Return conditions joined by OR, as a balanced tree: they may be thousands."""
+    if len(conditions) == 1:
+        return conditions[0]
+    middle = len(conditions) // 2
+    return ast.BinaryExpr("OR", _any_of(conditions[:middle]), _any_of(conditions[middle:]))
+
+
+def alternatives(condition: ast.Expr) -> list[ast.Expr]:
+    """Return conditions of which one has to hold, each with no time under an OR or NOT.
+
+    Raises:
+        StatementError: They are too many.
+    """
+    found = [condition]
+    match condition:
+        case _ if not bounds_time(condition):
+            pass
+        case ast.ParenExpr(inner):
+            found = alternatives(inner)
+        case ast.NotExpr(inner):
+            found = alternatives(negated(inner))
+        case ast.InExpr() if is_time(condition.expr):
+            found = alternatives(times_one_by_one(condition))
+        case ast.BinaryExpr("OR", lhs, rhs):
+            found = alternatives(lhs) + alternatives(rhs)
+        case ast.BinaryExpr("AND", lhs, rhs):
+            left, right = alternatives(lhs), list(map(parenthesised, alternatives(rhs)))
+            found = [ast.BinaryExpr("AND", a, b) for a in map(parenthesised, left) for b in right]
+    if len(found) > _MAX_ALTERNATIVES:
+        raise StatementError(f"condition on time has more than {_MAX_ALTERNATIVES} alternatives")
+    return found
