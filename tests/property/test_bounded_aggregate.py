@@ -95,6 +95,9 @@ def test_a_row_at_a_time_gives_what_all_rows_give(draws: st.DataObject) -> None:
         fill(storage, data, slices, flushes)
         scan = ScanRequest("m", start_ns=-1000, end_ns=1000)
         table = storage.aggregate(AggregateRequest(scan, tuple(calls), group_by, windows))
+        newest = storage.aggregate(
+            AggregateRequest(scan, tuple(calls), group_by, windows, newest=True)
+        )
         points = {
             call: storage.aggregate(AggregateRequest(scan, (call,), group_by, windows))
             for call in selectors(kind)
@@ -107,6 +110,11 @@ def test_a_row_at_a_time_gives_what_all_rows_give(draws: st.DataObject) -> None:
         check(name, values(table, position), expected)
     if is_number:
         check("integral", values(table, len(names)), areas(cells, windows))
+    for position, call in enumerate(calls):
+        last: dict[tuple[str, ...], Value] = {}
+        for (group, _), value in values(table, position).items():  # windows ascend
+            last[group] = value
+        check(call.function, values(newest, position), {(g, 0): v for g, v in last.items()})
     for call, answer in points.items():
         rank = call.args[0] if call.args else 0.0
         chosen = {
