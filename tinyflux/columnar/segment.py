@@ -110,6 +110,11 @@ class Segment:
                 self._on_damage(self)
             raise
 
+    @property
+    def _is_skipped(self) -> bool:
+        """Whether reads find nothing here, because of damage that somebody was told of."""
+        return self.damage is not None and self._on_damage is not None
+
     def series_ids(self) -> Int64s:
         """Return int64[k], the ids of the series that have rows here, ascending.
 
@@ -143,7 +148,8 @@ class Segment:
     def count(self, ids: Int64s, start_ns: int, end_ns: int) -> int:
         """Return how many rows the series have in the closed interval, all together."""
         if start_ns <= self.info.first_ns and self.info.last_ns <= end_ns:
-            return int(self.rows(ids, start_ns, end_ns).sum())
+            n_rows = int(self.rows(ids, start_ns, end_ns).sum())
+            return 0 if self._is_skipped else n_rows
         return len(self.read(ids, start_ns, end_ns, ()))
 
     def read(
@@ -162,7 +168,7 @@ class Segment:
             CorruptionError: The file is not what was written, and there is nobody to tell.
         """
         is_outside = end_ns < self.info.first_ns or start_ns > self.info.last_ns
-        if is_outside or (self.damage is not None and self._on_damage is not None):
+        if is_outside or self._is_skipped:
             return empty_run()
         try:
             with self._finding_damage():

@@ -68,8 +68,12 @@ def test_a_query_answers_the_rest_and_the_gap_tells_what_is_missing(
     found = victim.read_bytes()
     store = ParquetStorage(tmp_path, overwrite=True)
     assert store.gaps("cpu", *ALL) == ()  # nobody looked yet
+    assert store._state.segments is not None
+    wake, store._state.segments.on_damage = store._state.segments.on_damage, lambda: None
     with caplog.at_level(logging.ERROR):
+        assert len(store) == 40
         assert times(store) == [*range(10), *range(40, 50)]
+    wake()
     assert "segment is damaged: measurement=cpu points=20" in caplog.text
     assert str(victim) in caplog.text
     for _ in range(2):  # as it is found, and when it was set aside
