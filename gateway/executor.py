@@ -239,14 +239,21 @@ class _Run:
         """Return which rows of a table are wanted.
 
         Raises:
-            StatementError: With those of other tables, of more series than may be read.
+            StatementError: With those of other tables, of more series or rows than may be read.
         """
-        shape = made.shape
-        query = compile_condition(shape.condition, table.schema.fields)
-        if self.session.settings.max_select_series and not table.is_subquery:
-            self.n_series += len(table.reader.series(table.name, query))
-            check_series(self.n_series, self.session.settings)
-        return ScanRequest(table.name, query, shape.bounds.start_ns, shape.bounds.end_ns)
+        bounds = made.shape.bounds
+        query = compile_condition(made.shape.condition, table.schema.fields)
+        scan = ScanRequest(table.name, query, bounds.start_ns, bounds.end_ns)
+        settings, most_rows = self.session.settings, self.session.most_rows
+        if table.is_subquery or not (settings.max_select_series or most_rows):
+            return scan
+        series = table.reader.series(table.name, query)
+        self.n_series += len(series)
+        check_series(self.n_series, settings)
+        scan = replace(scan, series=series)
+        if most_rows and table.reader.row_estimate(scan) > most_rows:
+            raise StatementError(f"more than {most_rows} rows")
+        return scan
 
     def _warn_of_gaps(self, table: Table, scan: ScanRequest) -> None:
         if gaps := table.reader.gaps(table.name, scan.start_ns, scan.end_ns):

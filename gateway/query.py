@@ -2,7 +2,7 @@
 
     read      who asks, then the parameters (URL < body), on the event loop
     answer    parse, check the rights, run and print up to the first megabyte, in one go on a query
-              thread
+              thread; what is known to be small (`gateway.quick`) on the event loop
     stream    what is left, a megabyte at a time, only as fast as the client reads; raw points are
               read from the storage no sooner
 
@@ -26,6 +26,8 @@ from starlette.responses import Response
 from gateway.encoding.msgpack import MsgpackEncoder
 from gateway.errors import BadRequest, InfluxError, Overloaded
 from gateway.http import ClientGone, error_response, time_limit
+from gateway.metrics import Metrics
+from gateway.quick import MAX_LENGTH, MAX_ROWS, QuickKinds, tight
 from gateway.request import bound_parameters, read_request, unread_request
 from gateway.results import Result
 from gateway.rights import authorize
@@ -43,7 +45,6 @@ if TYPE_CHECKING:
     from gateway.auth import Authentication
     from gateway.catalog import Catalog
     from gateway.config import Settings
-    from gateway.metrics import Metrics
     from gateway.request import QueryRequest
     from gateway.results import Series
     from gateway.running import RunningQueries
@@ -82,6 +83,9 @@ class QueryEndpoint:
         self._running = running
         self._threads = ThreadPoolExecutor(settings.query_threads, "query")
         parser.parse("SHOW DATABASES")  # builds the grammar, before the threads would all at once
+        self._quick = QuickKinds()
+        self._tight = tight(settings)
+        self._uncounted = Metrics()  # of statements that may be run again
         self._n_open = 0  # requests that run or wait; touched by the event loop only
 
     @property
@@ -127,9 +131,11 @@ class QueryEndpoint:
     ) -> Response:
         if self._n_open >= self._settings.query_threads + self._settings.max_queued_queries:
             raise Overloaded("too many queries are waiting")
+        is_async = request.parameters.get("async") == "true"
+        if not is_async and (quick := self._quick_answer(request, user)) is not None:
+            return quick
         session = self._session(request, user)
         loop = asyncio.get_running_loop()
-        is_async = request.parameters.get("async") == "true"
         if is_async:  # as influxd: what is refused without running it is told
             await loop.run_in_executor(self._threads, _allowed, request, session)
         self._n_open += 1
@@ -148,25 +154,62 @@ class QueryEndpoint:
     def _finished(self) -> None:
         self._n_open -= 1
 
-    def _session(self, request: QueryRequest, user: User | None) -> Session:
+    def _quick_answer(self, request: QueryRequest, user: User | None) -> Response | None:
+        """Return the answer to what is answered here and now, without a thread; else None."""
+        memory = self._catalog.memory
+        is_idle = not self._n_open and 2 * memory.claimed_bytes <= memory.work_bytes
+        if not is_idle or len(request.text) > MAX_LENGTH or request.is_chunked:
+            return None
+        session = self._session(request, user, is_quick=True)
+        statements = _allowed(request, session)
+        place = session.database, session.retention_policy
+        if not self._quick.has(statements, place):
+            return None
+        started_s, cpu_s = time.perf_counter(), time.thread_time()
+        [result] = results_of(statements, session)
+        if result.error:  # whether it is one with other limits, a thread finds out
+            return None
+        answer = self._printed(request, iter([result]))
+        self._quick.note(statements, place, time.thread_time() - cpu_s)
+        self._metrics.count(query_statements=1, query_seconds=time.perf_counter() - started_s)
+        headers = {"content-type": request.media_type} | answer.headers
+        if answer.rest is None:
+            return Response(answer.first, headers=headers)
+        return _Streamed(self, answer, session.interrupt, headers)
+
+    def _session(
+        self, request: QueryRequest, user: User | None, *, is_quick: bool = False
+    ) -> Session:
+        is_whole = is_quick or not (
+            # MessagePack says how many rows there are before it says the first.
+            request.is_chunked or request.media_type != MsgpackEncoder.media_type
+        )
         return Session(
             catalog=self._catalog,
-            settings=self._settings,
+            settings=self._tight if is_quick else self._settings,
             now_ns=time.time_ns(),
             database=request.parameters.get("db", ""),
             retention_policy=request.parameters.get("rp", ""),
             interrupt=Interrupt(self._settings.query_timeout_s),
-            metrics=self._metrics,
+            metrics=self._uncounted if is_quick else self._metrics,
             running=self._running,
             user=user,
-            # MessagePack says how many rows there are before it says the first.
-            may_stream=request.is_chunked or request.media_type != MsgpackEncoder.media_type,
+            may_stream=not is_whole,
+            most_rows=MAX_ROWS if is_quick else 0,
         )
 
     def _answer(self, request: QueryRequest, session: Session) -> _Answer:
         """Return the first megabyte of the answer, the rest if any, the headers of its coding."""
+        cpu_s = time.thread_time()
         statements = _allowed(request, session)
         results = results_of(statements, session, is_read_only=request.is_read_only)
+        answer = self._printed(request, results)
+        if answer.rest is None:
+            place = session.database, session.retention_policy
+            self._quick.note(statements, place, time.thread_time() - cpu_s)
+        return answer
+
+    def _printed(self, request: QueryRequest, results: Iterator[Result]) -> _Answer:
         pieces = self._documents(request, results)
         first, is_all = _taken(pieces)
         coding: dict[str, str] = {}

@@ -410,6 +410,10 @@ class Reader(ABC):
             counts[np.searchsorted(request.series.ids, frame.series.ids)] += np.diff(frame.offsets)
         return counts
 
+    def row_estimate(self, request: ScanRequest) -> int:
+        """Return about how many rows the request's `series` have in its times, cheaply."""
+        return int(self.row_counts(request).sum())
+
     @abstractmethod
     def aggregate(self, request: AggregateRequest) -> AggregateTable:
         """Return functions of the matching rows per group and window.

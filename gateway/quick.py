@@ -1,0 +1,91 @@
+"""Statements so small that to hand them to a thread and back takes longer than to run them.
+
+To change threads takes 0.1 ms of CPU and two turns of the scheduler; most of what dashboards and
+template variables ask takes little more. Such a statement runs on the event loop, but only when
+
+- nothing else runs, so that it waits for nobody and nobody for it;
+- statements of its kind (the same but for the literals of WHERE) took little CPU on a thread
+  before: stores are open then, and what they read is mostly decoded;
+- it reads few series and rows, by the index, and makes few windows: `LIMITS` are tight limits of a
+  SELECT, and whoever passes one is run again on a thread, with the limits of the settings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from grammar import ast
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Sequence
+
+    from gateway.config import Settings
+
+MAX_LENGTH: Final = 1024  # of a text: it is parsed before it is known to be quick
+MAX_ROWS: Final = 10_000  # that a SELECT may read, estimated
+_SHORT_S: Final = 0.002
+_LONG_S: Final = 0.005
+_MOST_KINDS: Final = 512
+
+_SHOW: Final = (
+    ast.ShowDatabases,
+    ast.ShowMeasurements,
+    ast.ShowRetentionPolicies,
+    ast.ShowTagKeys,
+    ast.ShowTagValues,
+    ast.ShowFieldKeys,
+)
+
+
+def tight(settings: Settings) -> Settings:
+    """Return the settings with the limits of a quick statement."""
+    return replace(
+        settings, max_select_points=MAX_ROWS, max_select_buckets=MAX_ROWS, max_select_series=32
+    )
+
+
+class QuickKinds:
+    """The kinds of statements that took little CPU lately. Safe to use from many threads."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[Hashable, None] = {}
+
+    def has(self, statements: Sequence[ast.Statement], place: tuple[str, str]) -> bool:
+        """Return whether statements are one of a quick kind.
+
+        Args:
+            statements: Those of a request.
+            place: Its database and retention policy.
+        """
+        return bool(self._kinds) and _kind(statements, place) in self._kinds
+
+    def note(
+        self, statements: Sequence[ast.Statement], place: tuple[str, str], cpu_s: float
+    ) -> None:
+        """Note how much CPU statements took, to their last byte."""
+        if _SHORT_S <= cpu_s <= _LONG_S:
+            return
+        kind = _kind(statements, place)
+        if kind is None:
+            return
+        if cpu_s > _LONG_S:
+            self._kinds.pop(kind, None)
+        elif kind not in self._kinds:
+            if len(self._kinds) >= _MOST_KINDS:
+                self._kinds = {}
+            self._kinds[kind] = None
+
+
+def _kind(statements: Sequence[ast.Statement], place: tuple[str, str]) -> Hashable | None:
+    """Return what tells kinds of statements apart; None for what is never quick."""
+    if len(statements) != 1:
+        return None
+    [statement] = statements
+    if isinstance(statement, _SHOW):
+        return place, statement
+    if not isinstance(statement, ast.Select) or statement.target is not None:
+        return None
+    if not all(type(s) is ast.Measurement and s.regex is None for s in statement.sources):
+        return None
+    return place, statement.sources, statement.fields, statement.dimensions
