@@ -20,7 +20,7 @@ from gateway.answers import Answer
 from gateway.budget import check_rows
 from gateway.conditions import TagCondition
 from gateway.errors import StatementError
-from gateway.logic import walk
+from gateway.logic import both, walk
 from gateway.rows import Col
 from grammar import ast
 
@@ -101,11 +101,8 @@ def _condition(condition: ast.Expr | None, tags: set[str]) -> ast.Expr | None:
             found = _condition(inner, tags)
             return None if found is None else ast.ParenExpr(found)
         case ast.BinaryExpr("AND", lhs, rhs):
-            left, right = _condition(lhs, tags), _condition(rhs, tags)
-            if left is None or right is None:
-                return right if left is None else left
-            return ast.BinaryExpr("AND", left, right)
-        case ast.BinaryExpr():
+            return both(_condition(lhs, tags), _condition(rhs, tags))
+        case ast.BinaryExpr() | ast.InExpr() | ast.LikeExpr():
             refs = {part for part in walk(condition) if isinstance(part, ast.VarRef)}
             if {ref.name for ref in refs} <= tags and len(refs) == 1 and not _takes_none(condition):
                 return condition
@@ -119,7 +116,7 @@ def _takes_none(condition: ast.Expr) -> bool:
             return _takes_none(inner)
         case ast.BinaryExpr("OR" | "AND", lhs, rhs):
             return _takes_none(lhs) or _takes_none(rhs)
-        case ast.BinaryExpr("=" | "=~"):
+        case ast.BinaryExpr("=" | "=~") | ast.InExpr() | ast.LikeExpr():
             return TagCondition(condition)({})
     return True
 

@@ -70,6 +70,11 @@ CONDITIONS: dict[str, Callable[[dict[str, str], dict[str, float]], bool]] = {
     " WHERE h != 'p'": lambda tags, _: tags.get("h") != "p",
     " WHERE h = '' OR h = 'q'": lambda tags, _: tags.get("h") in {None, "q"},
     " WHERE h = 'p' OR j = 'q'": lambda tags, _: tags.get("h") == "p" or tags.get("j") == "q",
+    " WHERE h IN ('p', 'x') AND i LIKE '_'": lambda tags, _: (
+        tags.get("h") == "p" and tags.get("i", "") != ""
+    ),
+    " WHERE NOT (h IN ('p', 'x'))": lambda tags, _: tags.get("h") != "p",
+    " WHERE h LIKE '%'": lambda _tags, _values: True,
     " WHERE h = i": lambda tags, _: tags.get("h", "") == tags.get("i", ""),
 }
 
