@@ -17,7 +17,7 @@ import orjson
 
 from tinyflux.batch import MAX_TIME_NS, FieldType
 from tinyflux.columnar.base import Shard
-from tinyflux.columnar.files import MANIFEST_NAME, write_file
+from tinyflux.columnar.files import MANIFEST_NAME, NAMES_NAME, write_file
 from tinyflux.columnar.footer import SegmentInfo
 from tinyflux.errors import CorruptionError
 
@@ -152,6 +152,26 @@ def read_manifest(files: FileSystem, directory: Path) -> Manifest | None:
 def write_manifest(files: FileSystem, directory: Path, manifest: Manifest) -> None:
     """Put a manifest in the place of the old one, as a whole or not at all, durably."""
     write_file(files, directory / MANIFEST_NAME, encode_manifest(manifest))
+
+
+def write_names(files: FileSystem, directory: Path, names: Mapping[int, str]) -> None:
+    """Note what the measurements of segments are called, for who rebuilds a lost manifest.
+
+    Segments know what they were called when they were written: noted are those of before a rename.
+    """
+    document = {str(number): name for number, name in names.items()}
+    write_file(files, directory / NAMES_NAME, orjson.dumps(document))
+
+
+def read_names(files: FileSystem, directory: Path) -> dict[int, str]:
+    """Return what `write_names` noted; {} when that cannot be read."""
+    if NAMES_NAME not in files.names(directory):
+        return {}
+    try:
+        document = orjson.loads(files.read(directory / NAMES_NAME))
+        return {int(number): str(name) for number, name in document.items()}
+    except (ValueError, AttributeError):
+        return {}
 
 
 def encode_series(ids: Sequence[int], keys: Sequence[bytes]) -> bytes:

@@ -1,10 +1,10 @@
 """Rebuild the manifest and the series file of a store that lost them, from its segments.
 
-Segments know their measurement, series ids and tags, field types, shard and order. What they do not
-know is lost: renames that no flush wrote yet, tags of the TinyFlux API that are None, and which of
-the files an interrupted step had replaced already; so rows that such a step had just removed may be
-back. The log is kept whole. Files that cannot be read, and the damaged manifest and series files,
-go to the quarantine.
+Segments know their measurement, series ids and tags, field types, shard and order; the file `names`
+knows names that measurements got later. What neither knows is lost: tags of the TinyFlux API that
+are None, and which of the files an interrupted step had replaced already; so rows that such a step
+had just removed may be back. The log is kept whole. Files that cannot be read, and the damaged
+manifest and series files, go to the quarantine.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tinyflux.columnar.files import (
     write_file,
 )
 from tinyflux.columnar.footer import ROW_GROUP_ROWS, describe
-from tinyflux.columnar.manifest import Manifest, read_manifest
+from tinyflux.columnar.manifest import Manifest, read_manifest, read_names
 from tinyflux.columnar.quarantine import Quarantine
 from tinyflux.columnar.segment import Segment
 from tinyflux.columnar.shard import ShardMap
@@ -134,6 +134,7 @@ class _Rebuild:
     def _found(self) -> Iterator[SegmentInfo]:
         """Yield what the segments that are there say of themselves."""
         root = self._directory / SEGMENT_DIRECTORY
+        names = read_names(self._files, self._directory)
         for shard in self._files.names(root):
             for name in self._files.names(root / shard):
                 number = segment_number(name)
@@ -141,7 +142,8 @@ class _Rebuild:
                     continue
                 path = root / shard / name
                 try:
-                    yield describe(path, number, (_shard_ns(shard), number), self._files)
+                    info = describe(path, number, (_shard_ns(shard), number), self._files)
+                    yield replace(info, measurement=names.get(number, info.measurement))
                 except CorruptionError as exc:
                     gap = Gap(number, "", MIN_TIME_NS, MAX_TIME_NS, 0, exc.reason)
                     self._set_aside(path, gap)

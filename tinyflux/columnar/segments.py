@@ -31,6 +31,7 @@ from tinyflux.columnar.manifest import (
     Manifest,
     SeriesFile,
     read_manifest,
+    write_names,
 )
 from tinyflux.columnar.quarantine import Quarantine
 from tinyflux.columnar.scan import empty_run, merge_runs
@@ -306,6 +307,8 @@ class Segments:
             fields=_fields(frozen.index),
         )
         done = frozenset(d for found in layer.deletions.values() for d in found)
+        if frozen.renames:  # first: until the manifest is there, the log has the rename as well
+            write_names(self._files, self._directory, name_of)
         return self._commit(manifest, added, removed, done, frozen)
 
     def compact(self, index: IndexView, *, fully: bool = False) -> Change | None:

@@ -242,6 +242,33 @@ def test_a_store_is_rebuilt_from_its_segments(store_path: Path, lost: str) -> No
     assert 5 in [row[1] for row in content(store_path)["cpu"]]  # type: ignore[index]
 
 
+@pytest.mark.parametrize("is_flushed", [False, True])
+def test_a_rebuilt_store_has_the_names_and_hidden_measurements_it_had(
+    store_path: Path, is_flushed: bool
+) -> None:
+    store = open_store(store_path)
+    store.rename_measurement("mem", "memory")
+    store.rename_measurement("cpu", "\0trash")
+    builder = BatchBuilder()
+    builder.add(series_key("cpu", [("host", "a")]), 1, [("v", "text")])
+    store.append_batch(builder.build())
+    if is_flushed:
+        store.flush()
+        store.rename_measurement("memory", "mem")  # in the log only
+        store.rename_measurement("mem", "memory")
+    store.close()
+    expected = content(store_path)
+    assert (sorted(expected), len(expected["cpu"])) == (["cpu", "memory"], 1)
+    (store_path / "manifest").unlink()
+    rebuild(store_path, SHARD_NS)
+    assert list(check_store(store_path)) == []
+    assert content(store_path) == expected
+    store = open_store(store_path)
+    assert store.rename_measurement("\0trash", "old")
+    store.close()
+    assert len(content(store_path)["old"]) == 2 * (90 - 2 + 40) + 3
+
+
 def test_a_rebuild_sets_aside_what_it_cannot_read(store_path: Path) -> None:
     (store_path / "manifest").write_bytes(b"")
     first, second, third, *_ = parquet_files(store_path)
