@@ -48,7 +48,7 @@ _CGROUP_LIMITS: Final = (
 _MOST_FRAME_BYTES: Final = 64 << 20
 _FRAMES: Final = 8  # that find room side by side
 _TRIM_EVERY_S: Final = 0.5
-_LOOK_S: Final = 0.1  # between two looks for claims that were forgotten
+_LOOK_S: Final = 0.1  # between two looks for claims that were forgotten, or at the process
 _CHEAPER: Final = "ask for a shorter time range, fewer fields or wider windows"
 
 
@@ -103,6 +103,7 @@ class Memory:
         self._forgotten: deque[int] = deque()
         self._changed = threading.Condition()
         self._trimmed_s = 0.0
+        self._looked_s = 0.0
 
     @classmethod
     def of(cls, max_bytes: int) -> Memory:
@@ -203,7 +204,9 @@ class Memory:
             self._claimed -= n_bytes
             self.chunks.bound(self._free())
             self._changed.notify_all()
-        self._keep_small(0)
+        # To ask how large the process is takes as long as a small query itself.
+        if n_bytes >= self.frame_bytes or time.monotonic() - self._looked_s > _LOOK_S:
+            self._keep_small(0)
 
     def give_back_later(self, n_bytes: int) -> None:
         """Count bytes as claimed no more, soon: takes no lock, so a finalizer may call it."""
@@ -220,6 +223,7 @@ class Memory:
         if not self._process_bytes:
             return
         now_s, most = time.monotonic(), self._process_bytes - coming_bytes
+        self._looked_s = now_s
         if now_s - self._trimmed_s > _TRIM_EVERY_S and resident_bytes() > most:
             self._trimmed_s = now_s
             trim()

@@ -139,9 +139,7 @@ class Snapshot(Reader):
         Raises:
             LimitExceeded: There is no working memory for a frame.
         """
-        series = request.series
-        if series is None:
-            series = self._series(request, prepared)
+        series = self._series(request, prepared)
         known = self._index.fields(request.measurement)
         asked = known if request.fields is None else dict.fromkeys(request.fields)
         asked_names = [name for name in asked if name in known]
@@ -169,6 +167,8 @@ class Snapshot(Reader):
             )
 
     def _series(self, request: ScanRequest, prepared: Prepared) -> SeriesSet:
+        if request.series is not None:
+            return request.series
         return prepared.prune(self._index.series(request.measurement))
 
     def row_counts(self, request: ScanRequest) -> Int64s:
@@ -228,7 +228,7 @@ class Snapshot(Reader):
         series = self._series(scan, prepared)
         row_bytes = aggregation.gathered_row_bytes
         if not row_bytes or not len(series):
-            yield scan
+            yield replace(scan, series=series)
             return
         for some, start_ns, end_ns in partitions(
             self.sources(scan.measurement),
