@@ -21,6 +21,7 @@ from gateway.answers import Answer
 from gateway.budget import check_rows, check_series
 from gateway.conditions import compile_condition
 from gateway.errors import StatementError
+from gateway.forecast import with_forecasts
 from gateway.functions.rows import choose
 from gateway.gaps import warnings_of
 from gateway.into import write_into
@@ -211,7 +212,8 @@ class _Run:
         if scan.start_ns > scan.end_ns:
             return None
         if shape.rows_call is None and (made.leaves or made.transformed):
-            rows = _from_grid(read_grid(made, table, scan, self.session))
+            grid = read_grid(made, table, scan, self.session)
+            rows = _from_grid(with_forecasts(grid, made, self.session))
         else:
             rows = self._read_points(made, table, scan)
         self.session.interrupt.check()

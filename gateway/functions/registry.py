@@ -1,8 +1,8 @@
 """Every InfluxQL function in one table: what kind it is, what it takes, what it gives.
 
 A new function is one entry here and one kernel: aggregates and selectors in `tinyflux.windows`,
-    transformations in `gateway.functions.transforms`, functions of one row in
-    `gateway.functions.math`, functions that give several rows a window in `gateway.functions.rows`.
+transformations in `gateway.functions.transforms` (holt_winters in `gateway.forecast`), functions
+of one row in `gateway.functions.math`, of several rows a window in `gateway.functions.rows`.
 """
 
 from __future__ import annotations
@@ -93,6 +93,8 @@ FUNCTIONS: Final[dict[str, Function]] = {
             "chande_momentum_oscillator",
         )
     },
+    "holt_winters": _function(Kind.TRANSFORM, _NUMBERS, _F, (3, 3)),
+    "holt_winters_with_fit": _function(Kind.TRANSFORM, _NUMBERS, _F, (3, 3)),
     "kaufmans_efficiency_ratio": _function(Kind.TRANSFORM, _NUMBERS, _F, (2, 3)),
     "kaufmans_adaptive_moving_average": _function(Kind.TRANSFORM, _NUMBERS, _F, (2, 3)),
     **{
@@ -115,6 +117,9 @@ FUNCTIONS: Final[dict[str, Function]] = {
     **{name: _function(Kind.MATH, _NUMBERS, _F, (2, 2)) for name in ("atan2", "pow", "log")},
 }
 
+
+# These give rows behind the range as well.
+FORECASTS: Final = frozenset(["holt_winters", "holt_winters_with_fit"])
 
 # What the planner writes itself; nobody can call it by this name.
 INTERNAL: Final[dict[str, Function]] = {"count_distinct": FUNCTIONS["count"]}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from gateway.errors import StatementError
-from gateway.functions.registry import FUNCTIONS, Function, Kind
+from gateway.functions.registry import FORECASTS, FUNCTIONS, Function, Kind
 from gateway.functions.technical import INDICATORS
 from grammar import ast
 from grammar.printer import to_influxql
@@ -29,9 +29,23 @@ def check_call(call: ast.Call, select: ast.Select) -> None:
     _check_count(call, function)
     if function.kind is Kind.MATH:
         return
+    if call.name in FORECASTS:
+        _check_aggregate(call)
     _check_target(call, function)
     if checker := _CHECKERS.get(call.name):
         checker(call, select)
+
+
+def _check_aggregate(call: ast.Call) -> None:
+    """Refuse a first argument that does not give at most one row a window."""
+    match call.args[0]:
+        case ast.Call("top" | "bottom" as name):
+            raise StatementError(
+                f"selector function {name}() cannot be combined with other functions"
+            )
+        case ast.Call(name) if name not in FUNCTIONS or FUNCTIONS[name].kind is not Kind.ROWS:
+            return
+    raise StatementError(f"must use aggregate function with {call.name}")
 
 
 def _check_count(call: ast.Call, function: Function) -> None:
@@ -111,6 +125,19 @@ def _check_at_least(arg: ast.Expr, what: str, least: int) -> None:
         raise StatementError(f"{what} must be greater than or equal to {int(least)}")
 
 
+def _check_forecast(call: ast.Call, _select: ast.Select) -> None:
+    rows, season = call.args[1:]
+    for arg, which in ((rows, "second"), (season, "third")):
+        if not isinstance(arg, ast.IntegerLiteral):
+            raise StatementError(f"expected integer argument as {which} arg in {call.name}")
+    assert isinstance(rows, ast.IntegerLiteral)
+    assert isinstance(season, ast.IntegerLiteral)
+    if rows.value <= 0:
+        raise StatementError(f"second arg to {call.name} must be greater than 0, got {rows.value}")
+    if season.value < 0:
+        raise StatementError(f"third arg to {call.name} cannot be negative, got {season.value}")
+
+
 def _check_percentile(call: ast.Call, _select: ast.Select) -> None:
     if not isinstance(call.args[1], ast.IntegerLiteral | ast.NumberLiteral):
         raise StatementError("expected float argument in percentile()")
@@ -164,6 +191,7 @@ _CHECKERS: Final[dict[str, Callable[[ast.Call, ast.Select], None]]] = {
     "sample": _check_sample,
     "top": _check_top,
     "bottom": _check_top,
+    **dict.fromkeys(FORECASTS, _check_forecast),
     **dict.fromkeys(INDICATORS, _check_indicator),
 }
 
