@@ -10,7 +10,7 @@ import numpy as np
 from gateway.budget import check_rows, check_windows
 from gateway.functions.holt_winters import forecast
 from gateway.functions.registry import FORECASTS
-from gateway.planner import walk
+from gateway.logic import walk
 from gateway.rows import Axis, Col, evaluate
 from gateway.windowed import Grid
 from grammar import ast
