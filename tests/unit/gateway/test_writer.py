@@ -340,3 +340,16 @@ def test_short_body_is_served_while_a_long_one_of_bad_lines_is_read(writer: Writ
     writer.submit(Write(b"m v=1 1\n", "t"), done("short"))
     assert all_done.wait(PATIENCE_S)
     assert finished.index("short") < finished.index("long") < finished.index("large")
+
+
+def test_writer_lives_on_after_an_error_nobody_thought_of(
+    writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise TypeError("not thought of")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(writer._parser, "together", fail)
+        broken.setattr(writer._parser, "parse", fail)
+        assert isinstance(outcome(writer, Write(b"m v=1 1\n", "t")), TypeError)
+    assert outcome(writer, Write(b"m v=1 1\n", "t")) is None
