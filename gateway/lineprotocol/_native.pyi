@@ -3,8 +3,12 @@ from gateway.lineprotocol.bulk import Entry, Template
 def read_lines(
     text: bytes,
     start: int,
-    heads: dict[bytes, Entry],
     unit_ns: int,
     default_ns: int,
+    heads: dict[bytes, Entry],
+    order: list[bytes],
+    successors: bytearray,
+    keys: dict[bytes, int],
+    layouts: dict[Template, int],
     strings: list[str],
-) -> tuple[int, list[bytes], list[Template], bytes, bytes]: ...
+) -> tuple[int, bytes, bytes, bytes]: ...

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import re
 import struct
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 import numpy as np
 import orjson
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tinyflux.batch import FieldLayout, Int64s
+
+_T = TypeVar("_T")
 
 MAX_HEAD: Final = 16_000  # bytes; as for field sets, so that no key comes near MAX_KEY_LENGTH
 MAX_FIELD_SET: Final = 16_000
@@ -102,7 +104,7 @@ class Template:
 
 
 Form: TypeAlias = tuple[Template, bytes, bytes, bytes]
-Entry: TypeAlias = tuple[bytes, Template, tuple[Form, ...]]
+Entry: TypeAlias = tuple[bytes, Template, tuple[Form, ...], int]
 
 
 UNKNOWN: Final = Template(())  # no field set of this head was seen
@@ -110,15 +112,23 @@ VARIED: Final = Template(())  # the field sets of this head differ: look at each
 
 
 class Heads(dict[bytes, Entry]):
-    """Raw heads, each behind a line feed, to their series key, the template to expect, and forms.
+    """Raw heads, each behind a line feed, to series key, template to expect, forms and number.
 
     The forms are those of the last few templates, for native.c.
 
     Looking up a head that is not there reads and adds it, or raises Odd where it is bad.
+
+    Attributes:
+        order: The heads by number.
+        successors: int32 for each head: the number of the one that followed it last; native.c
+            notes it.
+        size_bytes: About how much memory all of it takes.
     """
 
     def __init__(self) -> None:
         super().__init__()
+        self.order: list[bytes] = []
+        self.successors = bytearray()
         self.size_bytes = 0
 
     def __missing__(self, raw: bytes) -> Entry:
@@ -133,21 +143,25 @@ class Heads(dict[bytes, Entry]):
             raise Odd from None
         if read.has_time_tag:
             raise Odd
-        entry: Entry = read.key, UNKNOWN, ()
+        entry: Entry = read.key, UNKNOWN, (), len(self.order)
         self[raw] = entry
+        self.order.append(raw)
+        self.successors += bytes(4)
         self.size_bytes += len(raw) + len(read.key) + ENTRY_OVERHEAD
         return entry
 
     def expect(self, raw: bytes, template: Template, seen: Template) -> None:
         """Note the template to expect for a head that is there, and the one that was seen."""
-        key, _, forms = self[raw]
+        key, _, forms, number = self[raw]
         if all(form is not seen.form for form in forms):
             forms = (seen.form, *forms[: MAX_FORMS - 1])
-        self[raw] = key, template, forms
+        self[raw] = key, template, forms, number
 
     def clear(self) -> None:
         """Forget everything."""
         super().clear()
+        self.order.clear()
+        self.successors.clear()
         self.size_bytes = 0
 
 
@@ -192,7 +206,7 @@ class Bulk:
             times = np.full(n_lines, default_ns, np.int64)
         else:
             raise Odd
-        keys, predicted, _ = zip(*map(self._heads.__getitem__, heads), strict=True)
+        keys, predicted, _, _ = zip(*map(self._heads.__getitem__, heads), strict=True)
         templates = self._resolved(heads, field_sets, predicted)
         try:
             values = _values(templates, field_sets)
@@ -258,11 +272,12 @@ class Known:
     def __init__(self, heads: Heads, unit_ns: int) -> None:
         self._heads = heads
         self._unit_ns = unit_ns
-        self._keys: list[bytes] = []
-        self._templates: list[Template] = []
+        self._keys: dict[bytes, int] = {}
+        self._layouts: dict[Template, int] = {}
+        self._strings: list[str] = []
         self._times: list[bytes] = []
         self._values: list[bytes] = []
-        self._strings: list[str] = []
+        self._rows: list[bytes] = []
 
     def read(self, text: bytes, start: int, default_ns: int, *, whole: bool = False) -> int:
         """Take the lines up to the first that is not known.
@@ -277,24 +292,52 @@ class Known:
             Where the line begins that has to be read otherwise: the length of the text if there is
             none.
         """
-        n_strings = len(self._strings)
-        end, keys, templates, times, values = read_lines(
-            text, start, self._heads, self._unit_ns, default_ns, self._strings
+        n_keys, n_layouts, n_strings = len(self._keys), len(self._layouts), len(self._strings)
+        heads = self._heads
+        end, times, values, rows = read_lines(
+            text,
+            start,
+            self._unit_ns,
+            default_ns,
+            heads,
+            heads.order,
+            heads.successors,
+            self._keys,
+            self._layouts,
+            self._strings,
         )
         if whole and end < len(text):
+            _shorten(self._keys, n_keys)
+            _shorten(self._layouts, n_layouts)
             del self._strings[n_strings:]
             return end
-        self._keys += keys
-        self._templates += templates
         self._times.append(times)
         self._values.append(values)
+        self._rows.append(rows)
         return end
 
     def batch(self) -> PointBatch:
         """Return the points of all lines taken, in their order."""
-        times = np.frombuffer(b"".join(self._times), np.int64).copy()
-        values = np.frombuffer(b"".join(self._values), np.int64).copy()
-        return _batch(self._keys, times, self._templates, values, self._strings)
+        rows = _int64s(self._rows)
+        return PointBatch(
+            list(self._keys),
+            (rows >> 32).astype(np.int32),
+            _int64s(self._times),
+            [template.layout for template in self._layouts],
+            rows.astype(np.int32),
+            _int64s(self._values),
+            self._strings,
+        )
+
+
+def _int64s(parts: list[bytes]) -> Int64s:
+    return np.frombuffer(b"".join(parts), np.int64).copy()
+
+
+def _shorten(rows: dict[_T, int], size: int) -> None:
+    """Take the newest entries of a dict away."""
+    while len(rows) > size:
+        rows.popitem()
 
 
 def _prepared(text: bytes) -> tuple[bytes, list[str]]:

@@ -86,26 +86,73 @@ static const double POWERS[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  
                                 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
 
 #ifdef __SIZEOF_INT128__
-/* Return the double nearest to mantissa / 10^k, exactly: a long division, rounded half to even.
- * mantissa > 0; 1 <= k <= 27, so that 5^k fits 63 bits and the result is far from the ends of the range. */
-static double
-divide(uint64_t mantissa, int k)
+typedef unsigned __int128 wide;
+
+enum { MAX_DIVISION = 27 }; /* 5^27 fits 63 bits */
+
+/* 1 / 5^k as a fraction of 128 bits, truncated: between (high, low) / 2^(127 + bits) and one unit above, never exact. */
+static struct {
+    uint64_t power, high, low;
+    int bits; /* of 5^k */
+} fifths[MAX_DIVISION + 1];
+
+static void
+fill_fifths(void)
 {
-    typedef unsigned __int128 wide;
-    uint64_t divisor = 1;
-    for (int i = 0; i < k; i++)
-        divisor *= 5;
+    uint64_t power = 1;
+    for (int k = 1; k <= MAX_DIVISION; k++) {
+        power *= 5;
+        int bits = 64 - __builtin_clzll(power);
+        wide dividend = (wide)1 << (63 + bits);
+        fifths[k].power = power;
+        fifths[k].bits = bits;
+        fifths[k].high = (uint64_t)(dividend / power);
+        fifths[k].low = (uint64_t)(((dividend % power) << 64) / power);
+    }
+}
+
+/* Return mantissa / 2^exponent; exact, since the mantissa has 53 bits and the result is no denormal. */
+static double
+scaled(uint64_t mantissa, int exponent)
+{
+    uint64_t bits = (uint64_t)(1023 - exponent) << 52;
+    double power;
+    memcpy(&power, &bits, sizeof power);
+    return (double)mantissa * power;
+}
+
+/* Return the double nearest to mantissa / 10^k, exactly: a long division, rounded half to even. */
+static double
+divide_slowly(uint64_t mantissa, int k)
+{
     int shift = 63 + __builtin_clzll(mantissa);
     wide dividend = (wide)mantissa << shift; /* 127 bits: a quotient of 64 bits and more */
-    wide quotient = dividend / divisor;
-    int is_inexact = quotient * divisor != dividend;
+    wide quotient = dividend / fifths[k].power;
+    int is_inexact = quotient * fifths[k].power != dividend;
     uint64_t high = (uint64_t)(quotient >> 64);
     int bits = high != 0 ? 128 - __builtin_clzll(high) : 64 - __builtin_clzll((uint64_t)quotient);
     int excess = bits - 54; /* all but 53 bits and the one to round by */
     is_inexact |= (quotient & (((wide)1 << excess) - 1)) != 0;
     uint64_t top = (uint64_t)(quotient >> excess);
     uint64_t rounded = (top >> 1) + ((top & 1) && (is_inexact || (top & 2)));
-    return ldexp((double)rounded, excess + 1 - shift - k);
+    return scaled(rounded, shift + k - excess - 1);
+}
+
+/* The same, mantissa > 0 and 1 <= k <= MAX_DIVISION, by a multiplication. The product is less than one unit too small,
+ * so its upper bits are right unless all bits below them are set; and it is never exact, so the bit to round by decides
+ * alone. What is exactly half way, or a double, has all those bits set. */
+static double
+divide(uint64_t mantissa, int k)
+{
+    int zeros = __builtin_clzll(mantissa);
+    uint64_t normal = mantissa << zeros;
+    wide product = (wide)normal * fifths[k].high + (((wide)normal * fifths[k].low) >> 64); /* of 127 or 128 bits */
+    int excess = product >> 127 ? 74 : 73;
+    wide below = ((wide)1 << excess) - 1;
+    if ((product & below) == below)
+        return divide_slowly(mantissa, k);
+    uint64_t top = (uint64_t)(product >> excess);
+    return scaled((top >> 1) + (top & 1), 63 + zeros + fifths[k].bits + k - excess - 1);
 }
 #endif
 
@@ -149,7 +196,7 @@ read_float(const char *p, const char *end, int64_t *slot)
         value = exponent < 0 ? value / POWERS[-exponent] : value * POWERS[exponent];
         value = negative ? -value : value;
 #ifdef __SIZEOF_INT128__
-    } else if (is_plain && mantissa > 0 && exponent >= -27 && exponent < 0) {
+    } else if (is_plain && mantissa > 0 && exponent >= -MAX_DIVISION && exponent < 0) {
         value = divide(mantissa, -exponent);
         value = negative ? -value : value;
 #endif
@@ -325,30 +372,113 @@ find_entry(const char *p, const char *stop, PyObject *heads)
     return entry;
 }
 
+/* What the caller remembers of heads, and what it collects: all of it belongs to the caller. */
 typedef struct {
-    PyObject *keys, *templates, *strings; /* lists; the last is the caller's */
+    PyObject *heads;      /* dict: head to entry */
+    PyObject *order;      /* list: number of an entry to its head, the object that is the key of `heads` */
+    PyObject *successors; /* bytearray of int32: number of an entry to the one that followed it last */
+    PyObject *keys;       /* dict: series key to row */
+    PyObject *layouts;    /* dict: template to row */
+    PyObject *strings;    /* list */
+} Caller;
+
+typedef struct {
     Slots times, values;
-} Result;
+    Slots rows; /* of a line: row of its key, row of its layout */
+    Py_ssize_t last; /* number of the entry of the line before, -1 before the first */
+} Lines;
+
+/* Return where the successor of an entry is noted, NULL if there is no such entry. */
+static char *
+successor(const Caller *caller, Py_ssize_t number)
+{
+    Py_ssize_t size = (Py_ssize_t)sizeof(int32_t);
+    if (number < 0 || (number + 1) * size > PyByteArray_GET_SIZE(caller->successors))
+        return NULL;
+    return PyByteArray_AS_STRING(caller->successors) + number * size;
+}
+
+/* Return the entry of the head at p if it is the one that followed the last line's before, borrowed, else NULL. What
+ * comes after a head is nearly always the same: this spares making it an object and hashing it. */
+static PyObject *
+guess_entry(const char *p, const char *end, const Caller *caller, Py_ssize_t last, const char **stop)
+{
+    const char *noted = successor(caller, last);
+    if (noted == NULL)
+        return NULL;
+    int32_t number;
+    memcpy(&number, noted, sizeof number);
+    if (number < 0 || number >= PyList_GET_SIZE(caller->order))
+        return NULL;
+    PyObject *raw = PyList_GET_ITEM(caller->order, number);
+    const char *head = PyBytes_AS_STRING(raw) + 1; /* behind its line feed */
+    Py_ssize_t size = PyBytes_GET_SIZE(raw) - 1;
+    /* A head with a backslash may stand here in another form: then it is looked up. */
+    if (end - p <= size || p[size] != ' ' || memcmp(p, head, (size_t)size) != 0 ||
+        memchr(head, '\\', (size_t)size) != NULL)
+        return NULL;
+    *stop = p + size;
+    return PyDict_GetItemWithError(caller->heads, raw);
+}
+
+/* Return the number that a dict gives to an object, the next one if it is new; -1 on an error. */
+static int64_t
+row_of(PyObject *rows, PyObject *object)
+{
+    PyObject *known = PyDict_GetItemWithError(rows, object);
+    if (known != NULL)
+        return (int64_t)PyLong_AsLongLong(known);
+    if (PyErr_Occurred())
+        return -1;
+    Py_ssize_t row = PyDict_GET_SIZE(rows);
+    PyObject *number = PyLong_FromSsize_t(row);
+    int failed = number == NULL || PyDict_SetItem(rows, object, number) < 0;
+    Py_XDECREF(number);
+    return failed ? -1 : (int64_t)row;
+}
+
+/* Note a line that was read; -1 on an error. */
+static int
+note_line(const Caller *caller, Lines *lines, PyObject *entry, PyObject *template, int64_t time)
+{
+    int64_t key_row = row_of(caller->keys, PyTuple_GET_ITEM(entry, 0));
+    int64_t layout_row = key_row < 0 ? -1 : row_of(caller->layouts, template);
+    if (layout_row < 0 || reserve(&lines->times, 1) < 0 || reserve(&lines->rows, 1) < 0)
+        return -1;
+    lines->times.items[lines->times.size++] = time;
+    lines->rows.items[lines->rows.size++] = key_row << 32 | layout_row;
+    int32_t number = (int32_t)PyLong_AsLong(PyTuple_GET_ITEM(entry, 3));
+    char *noted = successor(caller, lines->last);
+    if (noted != NULL)
+        memcpy(noted, &number, sizeof number);
+    lines->last = number;
+    return 0;
+}
 
 /* Read one line; return the start of the next, or NULL if it is not plain. */
 static const char *
-read_line(const char *p, const char *end, PyObject *heads, int64_t unit, int64_t default_ns, Result *result)
+read_line(const char *p, const char *end, int64_t unit, int64_t default_ns, const Caller *caller, Lines *lines)
 {
-    const char *stop = head_end(p, end);
-    PyObject *entry = stop == NULL ? NULL : find_entry(p, stop, heads);
+    const char *stop = NULL;
+    PyObject *entry = guess_entry(p, end, caller, lines->last, &stop);
+    if (entry == NULL && !PyErr_Occurred()) {
+        stop = head_end(p, end);
+        entry = stop == NULL ? NULL : find_entry(p, stop, caller->heads);
+    }
     if (entry == NULL)
         return NULL;
     PyObject *forms = PyTuple_GET_ITEM(entry, 2);
-    Py_ssize_t n_strings = PyList_GET_SIZE(result->strings);
-    Py_ssize_t n_values = result->values.size;
+    PyObject *strings = caller->strings;
+    Py_ssize_t n_strings = PyList_GET_SIZE(strings);
+    Py_ssize_t n_values = lines->values.size;
     const char *found = NULL;
     PyObject *form = NULL;
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(forms) && found == NULL; i++) {
         form = PyTuple_GET_ITEM(forms, i);
-        if (drop_strings(result->strings, n_strings) < 0 ||
-            reserve(&result->values, PyBytes_GET_SIZE(PyTuple_GET_ITEM(form, 2))) < 0)
+        if (drop_strings(strings, n_strings) < 0 ||
+            reserve(&lines->values, PyBytes_GET_SIZE(PyTuple_GET_ITEM(form, 2))) < 0)
             return NULL;
-        found = read_fields(stop + 1, end, form, &result->values, result->strings);
+        found = read_fields(stop + 1, end, form, &lines->values, strings);
     }
     int64_t time = default_ns;
     if (found != NULL && found < end && *found == ' ') {
@@ -361,60 +491,57 @@ read_line(const char *p, const char *end, PyObject *heads, int64_t unit, int64_t
     if (found != NULL)
         found = after_line_end(found, end);
     if (found == NULL) {
-        result->values.size = n_values;
-        drop_strings(result->strings, n_strings);
+        lines->values.size = n_values;
+        drop_strings(strings, n_strings);
         return NULL;
     }
-    if (reserve(&result->times, 1) < 0 || PyList_Append(result->keys, PyTuple_GET_ITEM(entry, 0)) < 0 ||
-        PyList_Append(result->templates, PyTuple_GET_ITEM(form, 0)) < 0)
-        return NULL;
-    result->times.items[result->times.size++] = time;
-    return found;
+    return note_line(caller, lines, entry, PyTuple_GET_ITEM(form, 0), time) < 0 ? NULL : found;
 }
 
 static PyObject *
 read_lines(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    PyObject *text, *heads, *strings;
+    PyObject *text;
+    Caller caller;
     Py_ssize_t at;
     long long unit, default_ns;
-    if (!PyArg_ParseTuple(args, "SnO!LLO!", &text, &at, &PyDict_Type, &heads, &unit, &default_ns, &PyList_Type,
-                          &strings))
+    if (!PyArg_ParseTuple(args, "SnLLO!O!O!O!O!O!", &text, &at, &unit, &default_ns, &PyDict_Type, &caller.heads,
+                          &PyList_Type, &caller.order, &PyByteArray_Type, &caller.successors, &PyDict_Type,
+                          &caller.keys, &PyDict_Type, &caller.layouts, &PyList_Type, &caller.strings))
         return NULL;
     if (unit <= 0 || at < 0 || at > PyBytes_GET_SIZE(text)) {
         PyErr_SetString(PyExc_ValueError, "unit_ns must be positive, start within the text");
         return NULL;
     }
-    Result result = {PyList_New(0), PyList_New(0), strings, {NULL, 0, 0}, {NULL, 0, 0}};
+    Lines lines = {{NULL, 0, 0}, {NULL, 0, 0}, {NULL, 0, 0}, -1};
     const char *start = PyBytes_AS_STRING(text), *end = start + PyBytes_GET_SIZE(text), *p = start + at;
     PyObject *answer = NULL;
-    if (result.keys != NULL && result.templates != NULL && reserve(&result.times, 1) == 0 &&
-        reserve(&result.values, 1) == 0) {
+    if (reserve(&lines.times, 1) == 0 && reserve(&lines.values, 1) == 0 && reserve(&lines.rows, 1) == 0) {
         while (p < end) {
             const char *next = after_idle_line(p, end);
             if (next == NULL)
-                next = read_line(p, end, heads, unit, default_ns, &result);
+                next = read_line(p, end, unit, default_ns, &caller, &lines);
             if (next == NULL)
                 break;
             p = next;
         }
+        Py_ssize_t slot = (Py_ssize_t)sizeof(int64_t);
         if (!PyErr_Occurred())
-            answer = Py_BuildValue("nOOy#y#", (Py_ssize_t)(p - start), result.keys, result.templates,
-                                   (const char *)result.times.items, result.times.size * (Py_ssize_t)sizeof(int64_t),
-                                   (const char *)result.values.items,
-                                   result.values.size * (Py_ssize_t)sizeof(int64_t));
+            answer = Py_BuildValue("ny#y#y#", (Py_ssize_t)(p - start), (const char *)lines.times.items,
+                                   lines.times.size * slot, (const char *)lines.values.items, lines.values.size * slot,
+                                   (const char *)lines.rows.items, lines.rows.size * slot);
     }
-    Py_XDECREF(result.keys);
-    Py_XDECREF(result.templates);
-    PyMem_Free(result.times.items);
-    PyMem_Free(result.values.items);
+    PyMem_Free(lines.times.items);
+    PyMem_Free(lines.values.items);
+    PyMem_Free(lines.rows.items);
     return answer;
 }
 
 static PyMethodDef methods[] = {
     {"read_lines", read_lines, METH_VARARGS,
-     "read_lines(text, start, heads, unit_ns, default_ns, strings) -> (end, keys, templates, times, values); strings "
-     "gets those of the lines read"},
+     "read_lines(text, start, unit_ns, default_ns, heads, order, successors, keys, layouts, strings) -> "
+     "(end, times, values, rows)\n\nkeys, layouts and strings get those of the lines read; a row is "
+     "key row << 32 | layout row."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -423,5 +550,8 @@ static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_native", NULL, -1, 
 PyMODINIT_FUNC
 PyInit__native(void)
 {
+#ifdef __SIZEOF_INT128__
+    fill_fifths();
+#endif
     return PyModule_Create(&module);
 }
