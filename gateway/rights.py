@@ -2,7 +2,7 @@
 
     nothing            SHOW DATABASES, which lists what the user sees
     READ               SELECT, EXPLAIN, SHOW of what is in a database
-    WRITE              INTO, DELETE, DROP SERIES, DROP RETENTION POLICY, continuous queries
+    WRITE              INTO, DELETE, DROP SERIES, FIELD, RETENTION POLICY, continuous queries
     admin              everything else, whatever is added later too
 
 Everything a request says is allowed before any of it runs. Source: measured on influxd 1.6.7,
@@ -159,6 +159,10 @@ def _write_sources(statement: ast.Delete | ast.DropSeries, database: str) -> Ite
             yield Need(Access.WRITE, source.database)
 
 
+def _write_here(_: ast.Statement, database: str) -> Iterator[Need]:
+    yield Need(Access.WRITE, database)
+
+
 def _write_named(
     statement: ast.DropRetentionPolicy | ast.DropContinuousQuery | ast.RunContinuousQuery, _: str
 ) -> Iterator[Need]:
@@ -180,6 +184,7 @@ _RULES: Final[dict[type[ast.Statement], _Rule]] = {
     ast.ShowCardinality: _read_sources,
     ast.Delete: _write_sources,
     ast.DropSeries: _write_sources,
+    ast.DropField: _write_here,
     ast.DropRetentionPolicy: _write_named,
     ast.CreateContinuousQuery: _create_continuous_query,
     ast.DropContinuousQuery: _write_named,

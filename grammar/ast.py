@@ -355,6 +355,14 @@ class DropShard:
 
 # --- not InfluxDB's -------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
+class DropField:
+    """`DROP FIELD name FROM measurement`."""
+
+    name: str
+    measurement: str
+
+
+@dataclass(frozen=True, slots=True)
 class UndropDatabase:
     """`UNDROP DATABASE name [AS new_name]`."""
 
@@ -687,6 +695,7 @@ Statement: TypeAlias = (
     | DropSeries
     | DropMeasurement
     | DropShard
+    | DropField
     | UndropDatabase
     | UndropRetentionPolicy
     | UndropMeasurement

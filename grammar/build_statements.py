@@ -285,6 +285,7 @@ _FROM_ARGUMENTS: dict[str, Callable[..., object]] = {
     "victims": _victims,
     "drop_measurement": ast.DropMeasurement,
     "drop_shard": _drop_shard,
+    "drop_field": ast.DropField,
     "undrop_database": ast.UndropDatabase,
     "undrop_retention_policy": ast.UndropRetentionPolicy,
     "undrop_measurement": ast.UndropMeasurement,

@@ -258,6 +258,11 @@ def _(node: ast.DropShard) -> str:
 
 # --- not InfluxDB's -------------------------------------------------------------------------------
 @to_influxql.register
+def _(node: ast.DropField) -> str:
+    return f"DROP FIELD {quoted(node.name)} FROM {quoted(node.measurement)}"
+
+
+@to_influxql.register
 def _(node: ast.UndropDatabase) -> str:
     return _words(f"UNDROP DATABASE {quoted(node.name)}", _as(node.new_name))
 

@@ -3,7 +3,7 @@
     databases.py   CREATE, ALTER, DROP, SHOW of databases and retention policies
     schema.py      SHOW MEASUREMENTS, TAG KEYS, TAG VALUES, FIELD KEYS, SERIES
     cardinality.py SHOW ... CARDINALITY
-    deletes.py     DELETE, DROP SERIES, DROP MEASUREMENT
+    deletes.py     DELETE, DROP SERIES, DROP MEASUREMENT, DROP FIELD
     explain.py     EXPLAIN and EXPLAIN ANALYZE
     continuous.py  CREATE, DROP, SHOW, RUN of continuous queries
     subscriptions.py  CREATE, DROP, SHOW of subscriptions

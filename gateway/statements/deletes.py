@@ -1,4 +1,8 @@
-"""DELETE, DROP SERIES, DROP MEASUREMENT: in all retention policies of the request's database."""
+"""DELETE, DROP SERIES, DROP MEASUREMENT, DROP FIELD: in all policies of the request's database.
+
+A point that DELETE deletes is one that `SELECT *` with the same WHERE shows.
+Differs from influxd: DELETE takes conditions on fields.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def delete(statement: ast.Delete, session: Session) -> list[Series]:
-    """Delete the points of matching series in an interval of time."""
+    """Delete the points that match."""
     _delete(statement.sources, statement.condition, session)
     return []
 
@@ -33,7 +37,18 @@ def drop_series(statement: ast.DropSeries, session: Session) -> list[Series]:
     """Delete matching series with all their points."""
     if has_time(statement.condition):
         raise StatementError("DROP SERIES doesn't support time in WHERE clause")
-    _delete(statement.sources, statement.condition, session)
+    _delete(statement.sources, statement.condition, session, takes_fields=False)
+    return []
+
+
+def drop_field(statement: ast.DropField, session: Session) -> list[Series]:
+    """Delete a field of a measurement, and the points without another; unknown ones are no error.
+
+    It is not kept in the trash.
+    """
+    for storage in session.catalog.storages(session.database):
+        session.interrupt.check()
+        storage.drop_field(statement.measurement, statement.name)
     return []
 
 
@@ -45,7 +60,11 @@ def drop_measurement(statement: ast.DropMeasurement, session: Session) -> list[S
 
 
 def _delete(
-    sources: tuple[ast.Measurement, ...], condition: ast.Expr | None, session: Session
+    sources: tuple[ast.Measurement, ...],
+    condition: ast.Expr | None,
+    session: Session,
+    *,
+    takes_fields: bool = True,
 ) -> None:
     requests: list[tuple[ColumnarStorage, DeleteRequest]] = []
     parts = _parts(condition, session.now_ns)
@@ -54,7 +73,8 @@ def _delete(
             if sources and not any(is_source(name, source) for source in sources):
                 continue
             fields = storage.field_keys(name)
-            _check_tags_only(condition, fields)
+            if not takes_fields:
+                _check_tags_only(condition, fields)
             for part in parts:
                 query, start_ns, end_ns = where(part, fields, session.now_ns)
                 requests.append((storage, DeleteRequest(name, query, start_ns, end_ns)))
@@ -81,4 +101,5 @@ RUNNERS: Final[dict[type[ast.Statement], Runner]] = {
     ast.Delete: delete,
     ast.DropSeries: drop_series,
     ast.DropMeasurement: drop_measurement,
+    ast.DropField: drop_field,
 }

@@ -46,6 +46,7 @@ _WRITING: Final = (
     ast.DropRetentionPolicy,
     ast.DropSeries,
     ast.DropMeasurement,
+    ast.DropField,
     ast.DropShard,
     ast.UndropDatabase,
     ast.UndropRetentionPolicy,

@@ -275,6 +275,7 @@ _statements: st.SearchStrategy[ast.Statement] = st.one_of(
         st.builds(ast.IntegerLiteral, _int64s),
         st.builds(ast.StringLiteral, _any_text),
     ),
+    st.builds(ast.DropField, _names, _names),
     st.builds(ast.UndropDatabase, _names, _maybe_names),
     st.builds(ast.UndropRetentionPolicy, _names, _names, _maybe_names),
     st.builds(ast.UndropMeasurement, _names, _maybe_names),

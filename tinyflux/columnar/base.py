@@ -140,6 +140,10 @@ class FieldColumn:
         """Return bool[n], true where there is a value."""
         return np.ones(len(self.values), np.bool_) if self.valid is None else self.valid
 
+    def present(self) -> Bools:
+        """Return bool[n], true where the point has the field, be it with the value None."""
+        return self.mask().copy() if self.none is None else self.mask() | self.none
+
     def take(self, rows: NDArray[np.integer] | Bools | slice) -> FieldColumn:
         """Return the chosen rows."""
         return FieldColumn(
@@ -338,11 +342,13 @@ class Shard(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class DeleteRequest:
-    """Which points to delete: those of matching series in a closed time interval.
+    """Which points to delete: those that match in a closed time interval.
 
     Attributes:
         measurement: Its name; None is every measurement.
-        query: Tags only (MeasurementQuery too); a field in it is refused with QueryError.
+        query: Tags, fields, time: whole points go, those that a scan with it finds. With fields or
+            time in it, points that are written meanwhile may stay, and it is done shard by shard:
+            a failure in between leaves some of it done.
         start_ns: First time, inclusive.
         end_ns: Last time, inclusive.
     """
@@ -510,6 +516,13 @@ class ColumnarStorage(Storage, Reader):
     @abstractmethod
     def size_bytes(self, measurement: str) -> int:
         """Return about how many bytes of storage a measurement takes; 0 when unknown."""
+
+    @abstractmethod
+    def drop_field(self, measurement: str, field: str) -> bool:
+        """Delete a field of a measurement, durably; returns whether it existed.
+
+        Points that have no other field go with it. The field may come again with another type.
+        """
 
     @abstractmethod
     def expire(self, before_ns: int) -> int:

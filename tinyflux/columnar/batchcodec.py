@@ -147,13 +147,13 @@ def decode_rewrite(payload: Buffer) -> tuple[Ranges, PointBatch]:
     return decode_ranges(reader.take(length)), decode(reader.remaining())
 
 
-def encode_rename(measurement: str, name: str) -> bytes:
-    """Return the old and the new name of a measurement as bytes."""
+def encode_names(measurement: str, name: str) -> bytes:
+    """Return the name of a measurement, and its new name or that of a field, as bytes."""
     return orjson.dumps([measurement, name])
 
 
-def decode_rename(payload: Buffer) -> tuple[str, str]:
-    """Return the old and the new name that were encoded.
+def decode_names(payload: Buffer) -> tuple[str, str]:
+    """Return the two names that were encoded.
 
     Raises:
         ValueError: They are none.

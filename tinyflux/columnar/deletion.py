@@ -1,24 +1,24 @@
-"""Deletions: which rows go, as closed time ranges of series.
+"""Deletions: which rows go, as closed time ranges of series; and fields that go.
 
-Deletes, and updates and removes of the TinyFlux API, are all said in this form, in memory and in
-the log. A point is named by its series and time; where several points share them, they go together,
-and those that were to stay are stored again (see `ParquetStorage.rewrite`).
+Deletes, and updates and removes of the TinyFlux API, are all said as ranges, in memory and in the
+log. A point is named by its series and time; where several points share them, they go together, and
+those that were to stay are stored again (see `ParquetStorage.rewrite`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from tinyflux.columnar.batchcodec import Ranges
-from tinyflux.columnar.scan import search
+from tinyflux.columnar.scan import Run, search
 
 if TYPE_CHECKING:
     from tinyflux.batch import Bools, Int64s
     from tinyflux.columnar.base import Frame
-    from tinyflux.columnar.scan import Run
+    from tinyflux.columnar.segment import Segment
     from tinyflux.columnar.series import SeriesIndex
 
 
@@ -30,14 +30,31 @@ class Deletion:
         ids: int64[r], the series of each range.
         starts: int64[r], first ns.
         ends: int64[r], last ns, inclusive.
+        first_ns: The smallest of the first ns.
+        last_ns: The greatest of the last ns.
     """
 
     ids: Int64s
     starts: Int64s
     ends: Int64s
+    first_ns: int = field(init=False)
+    last_ns: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        bounds = (int(self.starts.min()), int(self.ends.max())) if len(self) else (1, 0)
+        object.__setattr__(self, "first_ns", bounds[0])
+        object.__setattr__(self, "last_ns", bounds[1])
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def concerns(self, segment: Segment) -> bool:
+        """Return whether rows of a segment may go; False where its times say no."""
+        return self.first_ns <= segment.last_ns and segment.first_ns <= self.last_ns
+
+    def touches(self, ids: Int64s) -> Bools:
+        """Return bool[k], of which series rows may go."""
+        return np.isin(ids, self.ids)
 
     def covers(self, run: Run) -> Bools:
         """Return bool[n], the rows of a run that go."""
@@ -63,6 +80,48 @@ class Deletion:
         distinct, key_rows = np.unique(self.ids, return_inverse=True)
         keys = index.keys(distinct.tolist())
         return Ranges(keys, key_rows.astype(np.int32), self.starts, self.ends)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FieldDrop:
+    """A field that goes from all rows; a row that had no other field goes with it.
+
+    Attributes:
+        name: The field key.
+    """
+
+    name: str
+
+    def __len__(self) -> int:
+        return 1
+
+    def concerns(self, segment: Segment) -> bool:
+        """Return whether rows of a segment may go or change."""
+        return segment.has_field(self.name)
+
+    def touches(self, ids: Int64s) -> Bools:
+        """Return bool[k], of which series rows may go."""
+        return np.ones(len(ids), np.bool_)
+
+    def apply(self, run: Run) -> Run:
+        """Return a run without the field; the run itself when it has none of it.
+
+        Args:
+            run: Rows with all their fields.
+        """
+        dropped = run.columns.get(self.name)
+        if dropped is None:
+            return run
+        others = {name: column for name, column in run.columns.items() if name != self.name}
+        gone = dropped.present()
+        for column in others.values():
+            gone &= ~column.present()
+        rest = Run(run.ids, run.offsets, run.times, others)
+        return rest.keep(~gone) if gone.any() else rest
+
+
+Mask: TypeAlias = Deletion | FieldDrop
+"""What is taken out of the rows that were there when it was said."""
 
 
 def from_ranges(ranges: Ranges, index: SeriesIndex) -> Deletion:

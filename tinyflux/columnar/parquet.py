@@ -25,11 +25,11 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from tinyflux.batch import MIN_TIME_NS
-from tinyflux.columnar.base import DeleteRequest, WriteResult
-from tinyflux.columnar.batchcodec import encode, encode_ranges, encode_rename, encode_rewrite
+from tinyflux.columnar.base import DeleteRequest, Replacement, ScanRequest, WriteResult
+from tinyflux.columnar.batchcodec import encode, encode_names, encode_ranges, encode_rewrite
 from tinyflux.columnar.chunks import DEFAULT_CHUNK_BYTES
 from tinyflux.columnar.deletion import Deletion
-from tinyflux.columnar.evaluate import needs_rows
+from tinyflux.columnar.evaluate import needs_rows, prepare
 from tinyflux.columnar.files import LOCK_NAME, LOG_DIRECTORY, OsFiles
 from tinyflux.columnar.flushing import Flushing
 from tinyflux.columnar.items import ItemStorage
@@ -50,8 +50,6 @@ if TYPE_CHECKING:
     from tinyflux.columnar.base import (
         Frame,
         Rejection,
-        Replacement,
-        ScanRequest,
         Shard,
     )
     from tinyflux.columnar.chunks import ChunkCache
@@ -65,6 +63,8 @@ _LOG_FILE_BYTES: Final = 64 << 20
 _FLUSH_BYTES: Final = 64 << 20
 # A writer waits for the flusher when this many times the bytes of a flush are held.
 _MOST_FLUSHES_HELD: Final = 4
+# Of a delete with conditions on fields, how many ranges (of 24 bytes) are held until a flush.
+_MOST_RANGES: Final = 1_000_000
 
 
 class ParquetStorage(LiveReader, ItemStorage):
@@ -291,12 +291,9 @@ class ParquetStorage(LiveReader, ItemStorage):
         """Delete points, durably. Returns how many series had or might have had some removed.
 
         Series without points left are forgotten, and measurements without series.
-
-        Raises:
-            QueryError: A condition on a field or on time.
         """
         if request.query is not None and needs_rows(request.query):
-            raise QueryError("fields not supported in WHERE clause during deletion")
+            return self._delete_matching(request)
         with self._lock:
             self._check_writable()
             snapshot = self.snapshot()
@@ -312,6 +309,42 @@ class ParquetStorage(LiveReader, ItemStorage):
             self._append_log(Kind.DELETE, encode_ranges(deletion.ranges(self._state.index)))
             self._state.delete(deletion)
         return len(ids)
+
+    def _delete_matching(self, request: DeleteRequest) -> int:
+        """Delete the points that a scan finds, a shard at a time: so long do writers wait."""
+        touched: set[int] = set()
+        # Where points have no twins, what else they hold does not matter.
+        needed = prepare(request.query).fields() if self.overwrite else None
+        fields = None if needed is None else tuple(needed)
+        names = self.measurements() if request.measurement is None else [request.measurement]
+        for shard in self.shards():
+            start_ns = max(request.start_ns, shard.first_ns)
+            end_ns = min(request.end_ns, shard.last_ns)
+            for name in names if start_ns <= end_ns else ():
+                scan = ScanRequest(name, request.query, start_ns, end_ns, fields)
+                while self._delete_some(scan, touched):
+                    self.flush()
+        if touched and self._flushing is not None:
+            self._flushing.flush_soon()  # reads would go through all of these ranges
+        return len(touched)
+
+    def _delete_some(self, scan: ScanRequest, touched: set[int]) -> bool:
+        """Delete points that a scan finds; return whether there may be more, behind a flush.
+
+        Args:
+            scan: Which points.
+            touched: Gets the ids of their series.
+        """
+        with self._lock:
+            self._check_writable()
+            self._drain()
+            index = self._state.index
+            plan = plan_rewrite(self.snapshot(), index, [scan], _all, most_ranges=_MOST_RANGES)
+            if plan.n_out:
+                self._replace(plan.deletion, plan.batch)
+        touched.update(plan.deletion.ids.tolist())
+        self._flush_when_due()
+        return not plan.is_complete or self._state.layers.segments.n_deleted > _MOST_RANGES
 
     def rewrite(
         self,
@@ -361,6 +394,22 @@ class ParquetStorage(LiveReader, ItemStorage):
             self._state.drop(measurement)
         return True
 
+    def drop_field(self, measurement: str, field: str) -> bool:
+        """Delete a field of a measurement, durably; returns whether it existed.
+
+        Points that have no other field go with it, and series without points. The segments that
+        have it are written anew in the background; until then reads of them read all fields.
+        """
+        with self._lock:
+            self._check_writable()
+            if field not in self._state.index.view().fields(measurement):
+                return False
+            self._append_log(Kind.DROP_FIELD, encode_names(measurement, field))
+            self._state.drop_field(measurement, field)
+        if self._flushing is not None:
+            self._flushing.flush_soon()
+        return True
+
     def rename_measurement(self, measurement: str, name: str) -> bool:
         """Give a measurement another name, durably. Returns whether it existed. O(its series)."""
         with self._lock:
@@ -370,7 +419,7 @@ class ParquetStorage(LiveReader, ItemStorage):
                 return False
             if known.has(name):
                 raise QueryError(f"measurement already exists: {name}")
-            payload = encode_rename(measurement, name)
+            payload = encode_names(measurement, name)
             self._append_log(Kind.RENAME_MEASUREMENT, payload)
             self._state.rename(measurement, name)
         return True
@@ -526,3 +575,8 @@ class ParquetStorage(LiveReader, ItemStorage):
             "log_frames_recovered": frames,
             "log_damaged": damaged,
         }
+
+
+def _all(frame: Frame) -> Replacement:
+    """Take out all points of a frame."""
+    return Replacement(np.ones(len(frame), np.bool_))

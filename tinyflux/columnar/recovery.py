@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tinyflux.columnar.batchcodec import (
     decode,
+    decode_names,
     decode_ranges,
-    decode_rename,
     decode_rewrite,
 )
 from tinyflux.columnar.files import QUARANTINE_DIRECTORY, log_name, log_number, write_file
@@ -38,12 +38,14 @@ class Change(NamedTuple):
         ranges: Points to delete.
         batch: Points to store.
         names: A measurement to rename, and its new name.
+        field: A measurement, and its field to drop.
     """
 
     measurement: str | None = None
     ranges: Ranges | None = None
     batch: PointBatch | None = None
     names: tuple[str, str] | None = None
+    field: tuple[str, str] | None = None
 
 
 class Recovery:
@@ -147,6 +149,8 @@ def decode_frame(frame: Frame) -> Change:
     if frame.kind is Kind.DROP_MEASUREMENT:
         return Change(measurement=bytes(frame.payload).decode())
     if frame.kind is Kind.RENAME_MEASUREMENT:
-        return Change(names=decode_rename(frame.payload))
+        return Change(names=decode_names(frame.payload))
+    if frame.kind is Kind.DROP_FIELD:
+        return Change(field=decode_names(frame.payload))
     ranges, batch = decode_rewrite(frame.payload)
     return Change(ranges=ranges, batch=batch)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -32,11 +31,13 @@ class Rewrite(NamedTuple):
         deletion: The rows to delete: those taken out, and those that share series and time with
             one.
         batch: The points to store: those that were to stay, and the new ones.
+        is_complete: Whether this is all of it; False at the bound of ranges.
     """
 
     n_out: int
     deletion: Deletion
     batch: PointBatch
+    is_complete: bool = True
 
 
 def plan_rewrite(
@@ -44,15 +45,27 @@ def plan_rewrite(
     index: SeriesIndex,
     requests: Sequence[ScanRequest],
     change: Callable[[Frame], Replacement | None],
+    most_ranges: int = 0,
 ) -> Rewrite:
-    """Return what a rewrite does; `ColumnarStorage.rewrite` explains the arguments."""
-    n_out = 0
+    """Return what a rewrite does; `ColumnarStorage.rewrite` explains the arguments.
+
+    Args:
+        snapshot: What is stored.
+        index: Its series.
+        requests: Which points are looked at. Fields that they do not name are lost to points that
+            share series and time with one that is taken out.
+        change: What becomes of them.
+        most_ranges: Stop at about so many ranges to delete; 0 does not.
+    """
+    n_out = n_ranges = 0
     deletions: list[Deletion] = []
     batches: list[PointBatch] = []
     for request in requests:
         prepared = prepare(request.query)
-        everything = replace(request, fields=None)
-        for frame in snapshot.scan_prepared(everything, prepared, keep=False):
+        for frame in snapshot.scan_prepared(request, prepared, keep=False):
+            if 0 < most_ranges <= n_ranges:
+                batch = join(batches)
+                return Rewrite(n_out, deletion.concat(deletions), batch, is_complete=False)
             matching = prepared.keep(frame)
             rows = np.arange(len(frame)) if matching is None else np.flatnonzero(matching)
             if not len(rows):
@@ -65,6 +78,7 @@ def plan_rewrite(
             gone = _with_twins(frame, out)
             n_out += int(out.sum())
             deletions.append(deletion.from_rows(frame, gone))
+            n_ranges += len(deletions[-1])
             staying = gone & ~out
             if staying.any():
                 batches.append(_to_batch(filter_rows(frame, staying), index))

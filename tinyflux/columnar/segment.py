@@ -124,6 +124,14 @@ class Segment:
         with self._finding_damage():
             return self._open().ids
 
+    def has_field(self, name: str) -> bool:
+        """Return whether rows may have a field; a damaged segment may have any."""
+        try:
+            with self._finding_damage():
+                return name in self._open().fields
+        except CorruptionError:
+            return True
+
     def rows(self, ids: Int64s, start_ns: int, end_ns: int) -> Int64s:
         """Return int64[k], at most how many rows each series has in the closed interval.
 

@@ -23,6 +23,7 @@ import numpy as np
 
 from tinyflux.columnar.base import Gap
 from tinyflux.columnar.compaction import MAX_ROWS, Choose, choose, choose_all
+from tinyflux.columnar.deletion import FieldDrop
 from tinyflux.columnar.files import (
     QUARANTINE_DIRECTORY,
 )
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from tinyflux.batch import FieldType, Int64s
     from tinyflux.columnar.base import SeriesSet
     from tinyflux.columnar.chunks import ChunkCache
-    from tinyflux.columnar.deletion import Deletion
+    from tinyflux.columnar.deletion import Mask
     from tinyflux.columnar.files import FileSystem
     from tinyflux.columnar.memtable import MemtableView
     from tinyflux.columnar.scan import Run
@@ -100,7 +101,7 @@ class Change(NamedTuple):
     manifest: Manifest
     added: Sequence[tuple[int, Segment]]
     removed: frozenset[int]
-    done: frozenset[Deletion]
+    done: frozenset[Mask]
     flushed: Frozen | None
     mended: frozenset[int] = frozenset()
 
@@ -203,8 +204,8 @@ class Segments:
 
     # Begin: the caller holds the writer's lock
 
-    def delete(self, measurement: int, deletion: Deletion) -> None:
-        """Mask rows of a measurement (its number) that the log says are deleted."""
+    def delete(self, measurement: int, deletion: Mask) -> None:
+        """Mask rows or a field of a measurement (its number) that the log says are deleted."""
         if self._flushing or self.layer.segments.get(measurement):
             self.layer = self.layer.deleting(measurement, deletion)
 
@@ -412,11 +413,14 @@ class Segments:
         self, layer: SegmentLayer, number: int, segment: Segment, series: SeriesSet
     ) -> list[tuple[int, Segment]] | None:
         """Return what is left of a segment, written anew; None when all of it is."""
-        ids = np.unique(np.concatenate([d.ids for d in layer.deletions[number]]))
-        if not np.isin(ids, segment.series_ids()).any():
+        masks = layer.masks(number, segment)
+        if not masks:
+            return None
+        ids = segment.series_ids()
+        if not any(mask.touches(ids).any() for mask in masks):
             return None
         run = layer.masked(number, segment).read_all()
-        if len(run) == len(segment):
+        if len(run) == len(segment) and not any(isinstance(mask, FieldDrop) for mask in masks):
             return None
         run = _living(run, series)
         if not len(run):
@@ -474,7 +478,7 @@ class Segments:
         manifest: Manifest,
         added: Sequence[tuple[int, Segment]],
         removed: set[int],
-        done: frozenset[Deletion],
+        done: frozenset[Mask],
         flushed: Frozen | None = None,
     ) -> Change:
         """Make a step real."""

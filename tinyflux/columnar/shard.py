@@ -16,13 +16,15 @@ import numpy as np
 
 from tinyflux.batch import MAX_TIME_NS, MIN_TIME_NS
 from tinyflux.columnar.base import Shard
+from tinyflux.columnar.deletion import FieldDrop
+from tinyflux.columnar.scan import Run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from tinyflux.batch import Int64s
-    from tinyflux.columnar.deletion import Deletion
-    from tinyflux.columnar.scan import Run, Source
+    from tinyflux.columnar.deletion import Mask
+    from tinyflux.columnar.scan import Source
     from tinyflux.columnar.segment import Segment
 
 DEFAULT_SHARD_DURATION_NS: Final = 7 * 86_400 * 1_000_000_000  # influxd: of an infinite policy
@@ -89,7 +91,7 @@ class Masked:
         last_ns: A time that no row is after.
     """
 
-    def __init__(self, segment: Segment, deletions: Sequence[Deletion]) -> None:
+    def __init__(self, segment: Segment, deletions: Sequence[Mask]) -> None:
         self.first_ns = segment.first_ns
         self.last_ns = segment.last_ns
         self._segment = segment
@@ -108,7 +110,7 @@ class Masked:
             return counts
         touched = np.zeros(len(ids), np.bool_)
         for deletion in self._deletions:
-            touched |= np.isin(ids, deletion.ids)
+            touched |= deletion.touches(ids)
         touched &= counts > 0
         if touched.any():
             left = self.read(ids[touched], start_ns, end_ns, ())
@@ -130,7 +132,12 @@ class Masked:
     ) -> Run:
         """Return exactly the rows of these series in the closed interval; `limit` is 0."""
         assert not limit  # a row that is wanted may lie behind deleted ones
-        return self.apply(self._segment.read(ids, start_ns, end_ns, fields))
+        if fields is None or not any(isinstance(mask, FieldDrop) for mask in self._deletions):
+            return self.apply(self._segment.read(ids, start_ns, end_ns, fields))
+        # All fields tell which rows are left.
+        left = self.apply(self._segment.read(ids, start_ns, end_ns))
+        columns = {name: left.columns[name] for name in fields if name in left.columns}
+        return Run(left.ids, left.offsets, left.times, columns)
 
     def read_all(self) -> Run:
         """Return all rows that are left."""
@@ -153,19 +160,32 @@ class SegmentLayer:
     """
 
     segments: Mapping[int, tuple[Segment, ...]] = field(default_factory=dict)
-    deletions: Mapping[int, tuple[Deletion, ...]] = field(default_factory=dict)
+    deletions: Mapping[int, tuple[Mask, ...]] = field(default_factory=dict)
 
     def sources(self, measurement: int) -> Sequence[Source]:
         """Return the rows of a measurement (its number in the series index), oldest first."""
         segments = self.segments.get(measurement, ())
-        deletions = self.deletions.get(measurement)
-        return [Masked(segment, deletions) for segment in segments] if deletions else segments
+        if not self.deletions.get(measurement):
+            return segments
+        return [
+            Masked(segment, masks) if (masks := self.masks(measurement, segment)) else segment
+            for segment in segments
+        ]
 
     def masked(self, measurement: int, segment: Segment) -> Masked:
         """Return a segment of a measurement without its deleted rows."""
-        return Masked(segment, self.deletions.get(measurement, ()))
+        return Masked(segment, self.masks(measurement, segment))
 
-    def deleting(self, measurement: int, deletion: Deletion) -> SegmentLayer:
+    def masks(self, measurement: int, segment: Segment) -> Sequence[Mask]:
+        """Return what was deleted of a segment since it was written, as far as is known."""
+        return [mask for mask in self.deletions.get(measurement, ()) if mask.concerns(segment)]
+
+    @property
+    def n_deleted(self) -> int:
+        """How many ranges and fields were deleted since."""
+        return sum(len(mask) for masks in self.deletions.values() for mask in masks)
+
+    def deleting(self, measurement: int, deletion: Mask) -> SegmentLayer:
         """Return the layer after rows of a measurement were deleted."""
         before = self.deletions.get(measurement, ())
         return SegmentLayer(self.segments, {**self.deletions, measurement: (*before, deletion)})
@@ -177,7 +197,7 @@ class SegmentLayer:
 
 
 def layer_of(
-    members: Iterable[tuple[int, Segment]], deletions: Mapping[int, tuple[Deletion, ...]]
+    members: Iterable[tuple[int, Segment]], deletions: Mapping[int, tuple[Mask, ...]]
 ) -> SegmentLayer:
     """Return a layer of (measurement number, segment) pairs in any order."""
     grouped: dict[int, list[Segment]] = {}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from tinyflux.batch import MAX_TIME_NS, MIN_TIME_NS
-from tinyflux.columnar.deletion import Deletion, from_ranges
+from tinyflux.columnar.deletion import Deletion, FieldDrop, from_ranges
 from tinyflux.columnar.intake import Intake
 from tinyflux.columnar.memtable import Memtable
 from tinyflux.columnar.series import SeriesIndex
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from tinyflux.batch import Int64s
     from tinyflux.columnar.base import Shard
+    from tinyflux.columnar.deletion import Mask
     from tinyflux.columnar.memory import Memory
     from tinyflux.columnar.memtable import Block, MemtableView
     from tinyflux.columnar.recovery import Change
@@ -146,6 +147,8 @@ class State:
             self._drop(change.measurement)
         if change.names is not None:
             self._rename(*change.names)
+        if change.field is not None:
+            self._drop_field(*change.field)
         touched = None
         if change.ranges is not None:
             touched = self._delete_rows(from_ranges(change.ranges, self.index))
@@ -200,6 +203,11 @@ class State:
         """Delete a measurement with its field types; one that is not there is fine."""
         with self._visible:
             self._drop(measurement)
+
+    def drop_field(self, measurement: str, field: str) -> None:
+        """Delete a field, and the points that have no other; one that is not there is fine."""
+        with self._visible:
+            self._drop_field(measurement, field)
 
     def rename(self, measurement: str, name: str) -> None:
         """Give a measurement another name; no rows move. One that is not there is fine."""
@@ -263,6 +271,17 @@ class State:
             if self.segments is not None:
                 self.segments.quarantine.forget(lambda gap: gap.measurement == measurement)
 
+    def _drop_field(self, measurement: str, field: str) -> None:
+        view = self.index.view()
+        fields = view.fields(measurement)
+        if field in fields:
+            number = view.number(measurement)
+            self._take_out(FieldDrop(field), [number])
+            del fields[field]
+            self.index.set_fields(number, fields)
+            self.intake.forget(number)
+            self._forget_empty([number])
+
     def _rename(self, measurement: str, name: str) -> None:
         if self.index.view().has(measurement):
             self.index.rename(measurement, name)
@@ -272,13 +291,17 @@ class State:
     def _delete_rows(self, deletion: Deletion) -> Sequence[int]:
         """Delete rows from all layers. Returns the numbers of the measurements concerned."""
         numbers: list[int] = np.unique(self.index.numbers(deletion.ids)).tolist()
+        self._take_out(deletion, numbers)
+        return numbers
+
+    def _take_out(self, mask: Mask, numbers: Sequence[int]) -> None:
+        """Take something out of the rows of measurements, in all layers."""
         for table in self.layers.memtables:
-            table.rewrite(numbers, deletion.apply)
+            table.rewrite(numbers, mask.apply)
         if self.segments is not None:
             for number in numbers:
-                self.segments.delete(number, deletion)
+                self.segments.delete(number, mask)
             self.show_segments()
-        return numbers
 
     def _forget_empty(self, numbers: Iterable[int]) -> None:
         """Take series without a row out of the index."""

@@ -65,6 +65,7 @@ class Kind(enum.IntEnum):
     DROP_MEASUREMENT = 3
     REWRITE = 4
     RENAME_MEASUREMENT = 5
+    DROP_FIELD = 6
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,7 +143,7 @@ def naive(
     max_series=st.integers(0, 5),
     max_values=st.integers(0, 3),
 )
-@settings(max_examples=150)
+@settings(max_examples=80)
 def test_the_points_that_come_in_are_those_of_a_naive_check(
     batches: list[list[Series]], max_series: int, max_values: int
 ) -> None:

@@ -31,7 +31,6 @@ from tinyflux.columnar.parquet import ParquetStorage
 from tinyflux.columnar.wal import FILE_HEAD_SIZE
 from tinyflux.errors import (
     FieldTypeConflict,
-    QueryError,
     StorageClosed,
     StorageLocked,
     StorageReadOnly,
@@ -159,12 +158,14 @@ def test_ints_and_floats_share_a_field_where_points_are_kept() -> None:
     assert frame.columns["v"].type is FieldType.INTEGER
 
 
-def test_delete_takes_conditions_on_tags_and_the_measurement_only() -> None:
+def test_delete_takes_conditions_on_everything() -> None:
     store = ParquetStorage()
     store.append_batch(batch_of(("a", 1, {"v": 1}), ("b", 2, {"v": 2})))
-    for query in (FieldQuery().v > 1, ~(TimeQuery() == T0)):
-        with pytest.raises(QueryError, match="fields not supported"):
-            store.delete(DeleteRequest("cpu", query))
+    store.append_batch(batch_of(("a", 3, {"v": 3}), ("b", 0, {"v": 0})))
+    assert store.delete(DeleteRequest("cpu", FieldQuery().v > 2)) == 1
+    assert store.delete(DeleteRequest("cpu", TimeQuery() < T0)) == 2
+    assert values(store) == []
+    store.append_batch(batch_of(("a", 1, {"v": 1}), ("b", 2, {"v": 2})))
     assert store.delete(DeleteRequest(None, MeasurementQuery() == "mem")) == 0
     assert store.delete(DeleteRequest("nothing")) == 0
     assert store.delete(DeleteRequest(None, TagQuery().host == "a")) == 1

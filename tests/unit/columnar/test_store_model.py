@@ -30,12 +30,14 @@ Tags: TypeAlias = tuple[tuple[str, str], ...]
 Row: TypeAlias = tuple[str, Tags, int, dict[str, FieldValue]]
 
 MEASUREMENTS = ("cpu", "mem")
-# Each field keeps one type, so that nothing is refused: conflicts have tests of their own.
+# Each field keeps one type until it is dropped, so that nothing is refused: conflicts have tests of
+# their own. "x" comes back with another type.
 VALUES: dict[str, st.SearchStrategy[FieldValue]] = {
     "f": st.one_of(st.floats(allow_nan=False), st.none()),
     "i": st.integers(-(2**63), 2**63 - 1),
     "s": st.text(max_size=3),
     "b": st.booleans(),
+    "x": st.integers(0, 9),
 }
 
 
@@ -120,8 +122,10 @@ class StoreMachine(RuleBasedStateMachine):
 
     on_disk = False
 
-    @initialize(overwrite=st.booleans())
-    def open(self, overwrite: bool) -> None:
+    @initialize(overwrite=st.booleans(), bare=st.booleans())
+    def open(self, overwrite: bool, bare: bool) -> None:
+        self.bare = bare  # whether points without fields come, as only the TinyFlux API has them
+        self.type_of_x: dict[str, type[int | str]] = dict.fromkeys(MEASUREMENTS, int)
         self.path = tempfile.mkdtemp() if self.on_disk else None
         self.model = Model(overwrite=overwrite)
         self.store = self._open()
@@ -134,8 +138,44 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(rows=ROWS)
     def append(self, rows: list[Row]) -> None:
+        rows = [self._typed(row) for row in rows if row[3] or self.bare]
         assert self.store.append_batch(batch_of(rows)).stored == len(rows)
         self.model.append(rows)
+
+    def _typed(self, row: Row) -> Row:
+        measurement, tags, time, fields = row
+        if (x := fields.get("x")) is not None:
+            fields = {**fields, "x": self.type_of_x[measurement](x)}
+        return measurement, tags, time, fields
+
+    @rule(name=st.sampled_from(MEASUREMENTS), field=st.sampled_from(sorted(VALUES)))
+    def drop_field(self, name: str, field: str) -> None:
+        if self.bare and self.model.overwrite:
+            return  # is a point that was merged from one without fields left without fields?
+        is_there = any(row[0] == name and field in row[3] for row in self.model.rows)
+        assert self.store.drop_field(name, field) or not is_there
+        assert field not in self.store.field_keys(name)
+        stay = []
+        for row in self.model.rows:
+            if row[0] != name or row[3].pop(field, self) is self or row[3]:
+                stay.append(row)
+        self.model.rows = stay
+        if field == "x":
+            self.type_of_x[name] = str if self.type_of_x[name] is int else int
+
+    @rule(limit=st.integers(-2, 2), start=TIMES, host=st.sampled_from(["a", None]))
+    def delete_by_field(self, limit: int, start: int, host: str | None) -> None:
+        by_field, by_tag = FieldQuery().i > limit, TagQuery().host == host
+        query = by_field if host is None else by_field | by_tag
+        self.store.delete(DeleteRequest("cpu", query, start))
+
+        def matches(row: Row) -> bool:
+            value = row[3].get("i")
+            is_hit = isinstance(value, int) and value > limit
+            is_hit |= host is not None and dict(row[1]).get("host") == host
+            return row[0] == "cpu" and row[2] >= start and is_hit
+
+        self.model.rows = [row for row in self.model.rows if not matches(row)]
 
     @rule(start=TIMES, end=TIMES, host=st.sampled_from(["a", "b", "c", None]))
     def delete(self, start: int, end: int, host: str | None) -> None:
@@ -163,11 +203,14 @@ class StoreMachine(RuleBasedStateMachine):
         else:
             assert self.store.rename_measurement(*names) == exists[0]
             self.model.rename(*names)
+            if exists[0]:
+                self.type_of_x[names[1]] = self.type_of_x[names[0]]
 
     @rule()
     def hide(self) -> None:
         if not self.model.hidden:
             self.store.rename_measurement("mem", "\0mem")
+            self.type_of_x["\0mem"] = self.type_of_x["mem"]
             self.model.hidden = [row for row in self.model.rows if row[0] == "mem"]
             self.model.rows = [row for row in self.model.rows if row[0] != "mem"]
 
@@ -175,6 +218,8 @@ class StoreMachine(RuleBasedStateMachine):
     def show(self) -> None:
         if not any(row[0] == "mem" for row in self.model.rows):
             assert self.store.rename_measurement("\0mem", "mem") == bool(self.model.hidden)
+            if self.model.hidden:
+                self.type_of_x["mem"] = self.type_of_x["\0mem"]
             self.model.rows += self.model.hidden
             self.model.hidden = []
 

@@ -23,7 +23,10 @@ class FlushedStoreMachine(StoreMachine):
     on_disk = True
 
     def _open(self) -> ParquetStorage:
-        return ParquetStorage(self.path, overwrite=self.model.overwrite, sync="off")
+        store = ParquetStorage(self.path, overwrite=self.model.overwrite, sync="off")
+        # What was deleted stays hidden in memory until a rule flushes.
+        store._flushing._flusher.stop()  # type: ignore[union-attr]
+        return store
 
     @rule()
     def flush(self) -> None:

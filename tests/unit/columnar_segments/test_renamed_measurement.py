@@ -9,7 +9,7 @@ import pytest
 from tests.unit.columnar_segments.test_segments_in_a_store import DAY, batch, count, rows
 from tinyflux.batch import BatchBuilder, parse_series_key, renamed_series_key, series_key
 from tinyflux.columnar.base import DeleteRequest, ScanRequest
-from tinyflux.columnar.batchcodec import decode_rename
+from tinyflux.columnar.batchcodec import decode_names
 from tinyflux.columnar.parquet import ParquetStorage
 from tinyflux.columnar.segments import Change, Frozen, Segments
 from tinyflux.errors import QueryError
@@ -170,4 +170,4 @@ def test_renamed_key_is_the_key_of_the_renamed_series(name: str) -> None:
 @pytest.mark.parametrize("payload", [b"", b"{}", b'["a"]', b'["a", 1]', b'["a", "b", "c"]'])
 def test_a_rename_that_is_none_is_damage(payload: bytes) -> None:
     with pytest.raises(ValueError, match=r"two names|document"):
-        decode_rename(payload)
+        decode_names(payload)

@@ -71,6 +71,7 @@ NEEDS = [  # for a request with db=t
     ("SHOW TAG KEY CARDINALITY ON a", [Need(READ, "a")]),
     ("DELETE FROM m", [Need(WRITE, "t")]),
     ("DROP SERIES FROM m", [Need(WRITE, "t")]),
+    ("DROP FIELD f FROM m", [Need(WRITE, "t")]),
     ("DROP RETENTION POLICY p ON a", [Need(WRITE, "a")]),
     ("DROP CONTINUOUS QUERY c ON a", [Need(WRITE, "a")]),
     (

@@ -113,9 +113,9 @@ def test_what_the_server_does_not_have_is_refused_and_not_acknowledged(
 
 
 @pytest.mark.usefixtures("two_hosts")
-def test_delete_that_is_refused_for_one_measurement_deletes_nothing(ask: Ask) -> None:
+def test_drop_series_that_is_refused_for_one_measurement_deletes_nothing(ask: Ask) -> None:
     ask("SELECT v INTO aaa FROM cpu", "t")
-    refused = ask("DELETE WHERE v > 0 AND host = 'old'", "t")
+    refused = ask("DROP SERIES WHERE v > 0 AND host = 'old'", "t")
     assert refused[0]["error"] == "fields not supported in WHERE clause during deletion"
     assert rows(ask("SHOW MEASUREMENTS", "t")) == [("measurements", [["aaa"], ["cpu"], ["mem"]])]
 

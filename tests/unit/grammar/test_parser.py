@@ -308,6 +308,15 @@ def test_call_of_a_wildcard_may_keep_the_names_of_the_fields(call: str) -> None:
         ("RUN CONTINUOUS QUERY c ON d", "found EOF, expected FROM at line 1, char 29"),
         ("RUN CONTINUOUS QUERY c ON d FROM 1", "found EOF, expected TO at line 1, char 35"),
         ("RUN CONTINUOUS QUERY c ON d FROM a < 1", "found <, expected TO at line 1, char 36"),
+        ("DROP FIELD", "found EOF, expected identifier at line 1, char 12"),
+        ("DROP FIELD f", "found EOF, expected FROM at line 1, char 14"),
+        ("DROP FIELD f FROM /m/", "found /, expected identifier at line 1, char 19"),
+        ("DROP FIELD f FROM m WHERE", "found WHERE, expected ; at line 1, char 21"),
+        (
+            "DROP x",
+            "found x, expected CONTINUOUS, DATABASE, MEASUREMENT, RETENTION, SERIES, SHARD, "
+            "SUBSCRIPTION, USER at line 1, char 6",
+        ),
         ("UNDROP x", "found x, expected DATABASE, MEASUREMENT, RETENTION at line 1, char 8"),
         ("UNDROP DATABASE", "found EOF, expected identifier at line 1, char 17"),
         ("UNDROP DATABASE x AS", "found EOF, expected identifier at line 1, char 22"),
