@@ -253,7 +253,8 @@ class _Run:
         self.n_series += len(series)
         check_series(self.n_series, settings)
         scan = replace(scan, series=series)
-        if most_rows and table.reader.row_estimate(scan) > most_rows:
+        start_ns = max(scan.start_ns - made.shape.fill_age_ns, MIN_TIME_NS)
+        if most_rows and table.reader.row_estimate(replace(scan, start_ns=start_ns)) > most_rows:
             raise StatementError(f"more than {most_rows} rows")
         return scan
 

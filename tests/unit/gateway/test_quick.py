@@ -123,6 +123,19 @@ def test_rows_are_estimated(ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert result["series"][0]["values"] == [[0, sum(range(0, 4000, 40))]]
 
 
+def test_rows_before_the_range_are_estimated_too(ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.query.MAX_ROWS", 60)
+    text = (
+        "SELECT sum(v) FROM m WHERE host = 'h0' AND time >= 3960 AND time < 4000 "
+        "GROUP BY time(20ns) fill(previous, {}ns)"
+    )
+    ask(text.format(1000))
+    expected = [[3960, 3960], [3980, 3960]]
+    for age_ns, is_long in ((2000, False), (3900, True)):
+        result, is_threaded = ask(text.format(age_ns))
+        assert (result["series"][0]["values"], is_threaded) == (expected, is_long)
+
+
 def test_windows_are_limited(ask: Any) -> None:
     text = "SELECT count(v) FROM m WHERE host = 'h0' AND time >= 0 AND time < {} GROUP BY time(1u)"
     ask(text.format(4000))
