@@ -11,6 +11,7 @@ import argparse
 import tempfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -25,7 +26,7 @@ from tests.conformance.replay import Client
 from tests.gateway_process import running_gateway
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 TICKS_PER_HOUR = 360
 SAMPLE_S = 0.05
@@ -55,17 +56,37 @@ WHOLE: dict[str, str] = {
 }
 
 
-def status_kib(pid: int, name: str) -> int:
-    """Return a line of /proc/PID/status in KiB."""
+def status_mb(pid: int, name: str) -> float:
+    """Return a line of /proc/PID/status in 10^6 bytes."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith(f"{name}:"):
-            return int(line.split()[1])
+            return int(line.split()[1]) * 1024 / 1e6
     raise ValueError(name)
 
 
 def forget_peak(pid: int) -> None:
     """Have the kernel count the peak of resident memory from now on."""
     Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much to measure with.
+
+    Attributes:
+        values: How many field values, of lines with ten.
+        hosts: How many hosts they are of.
+        texts: How many texts of each query of a dashboard; 0 asks for everything only.
+    """
+
+    values: int
+    hosts: int = 100
+    texts: int = 5
+
+    @property
+    def hours(self) -> float:
+        """How long the data are."""
+        return self.values / (len(TSBS_FIELDS) * TICKS_PER_HOUR * self.hosts)
 
 
 @dataclass(slots=True)
@@ -112,59 +133,73 @@ def peak_of(pid: int) -> Iterator[Peak]:
         peak.took_s = time.perf_counter() - before_s
         is_over.set()
         watch.join()
-        peak.rss_mb = status_kib(pid, "VmHWM") * 1024 / 1e6
-        peak.after_mb = status_kib(pid, "VmRSS") * 1024 / 1e6
+        peak.rss_mb = status_mb(pid, "VmHWM")
+        peak.after_mb = status_mb(pid, "VmRSS")
 
 
 def ask(client: Client, text: str) -> str:
     """Return what became of a query: "" or its error."""
     path = "/query?" + urlencode({"db": "bench", "epoch": "ms", "q": text})
     answer = client.request("GET", path)
-    if '"error"' in answer.body[:2000]:
-        return answer.body[:300]
+    for part in (answer.body[:2000], answer.body[-2000:]):  # a streamed answer ends with it
+        if '"error"' in part:
+            return part[part.index('"error"') :]
     return "" if answer.status == 200 else str(answer)
 
 
-def _phase(name: str, pid: int, work: Callable[[], str]) -> None:
-    with peak_of(pid) as peak:
-        note = work()
-    _print(f"{peak.row(name)} {note}".rstrip())
-
-
-def _write(url: str, hosts: int, hours: float, connections: int) -> str:
-    found = each_body(repeated_tsbs(hosts, hours))
-    post(url, "bench", Load("tsbs", found), connections)
-    return ""
-
-
-def _ask_all(client: Client, texts: list[str]) -> str:
+def _ask_all(client: Client, texts: Sequence[str]) -> str:
     return next(filter(None, (ask(client, text) for text in texts)), "")
 
 
-def measure(directory: Path, arguments: argparse.Namespace) -> None:
-    """Run all phases in a directory."""
-    hosts = arguments.hosts
-    hours = arguments.values / (len(TSBS_FIELDS) * TICKS_PER_HOUR * hosts)
-    flags = ("--memory-bytes", str(arguments.budget * 10**6))
-    _print(f"{arguments.values:,} values, {hosts} hosts, {hours:.1f} h, {arguments.budget} MB\n")
-    _print("| phase | peak MB | after MB | open files | s |")
-    _print("|---|---|---|---|---|")
+def _write(url: str, database: str, hosts: int, hours: float, connections: int) -> str:
+    found = each_body(repeated_tsbs(hosts, hours))
+    post(url, database, Load("tsbs", found), connections)
+    return ""
+
+
+def _mixed(url: str, texts: list[str], hosts: int) -> str:
+    """Ask from four clients while a fifth writes an hour to another database."""
+
+    def ask_all(first: int) -> str:
+        with Client(url) as client:
+            return _ask_all(client, texts[first:] + texts[:first])
+
+    with ThreadPoolExecutor(5) as threads:
+        writing = threads.submit(_write, url, "other", hosts, 1.0, 1)
+        notes = threads.map(ask_all, range(4))
+        return next(filter(None, notes), "") or writing.result()
+
+
+def measure(directory: Path, size: Size, budget_mb: int) -> Iterator[tuple[str, Peak, str]]:
+    """Run all phases in a directory; give the name, the peaks and what went wrong of each."""
+    flags = ("--memory-bytes", str(budget_mb * 10**6))
     if not (directory / "data").exists():
         with running_gateway(directory, *flags) as (url, pid), Client(url) as client:
             client.execute("CREATE DATABASE bench")
-            _phase("ingest", pid, lambda: _write(url, hosts, hours, arguments.connections))
+            yield _phase("ingest", pid, partial(_write, url, "bench", size.hosts, size.hours, 2))
     before_s = time.perf_counter()
     with running_gateway(directory, *flags) as (url, pid), Client(url) as client:
-        started_s = time.perf_counter() - before_s
-        _phase("first question", pid, lambda: ask(client, "SHOW MEASUREMENTS"))
-        _print(f"| start | {status_kib(pid, 'VmHWM') * 1024 / 1e6:.0f} | | | {started_s:.2f} |")
-        draw = Draw(hosts, hours)
-        for name, make in (TSBS | GRAFANA).items():
-            drawn = [make(draw).text for _ in range(arguments.texts)]
-            _phase(name, pid, partial(_ask_all, client, drawn))
-        everything = draw.span(int(hours * 3600)).tsbs()
+        start_mb, started_s = status_mb(pid, "VmHWM"), time.perf_counter() - before_s
+        yield "start", Peak(start_mb, status_mb(pid, "VmRSS"), took_s=started_s), ""
+        yield _phase("first question", pid, partial(ask, client, "SHOW MEASUREMENTS"))
+        draw = Draw(size.hosts, size.hours)
+        makes = TSBS | GRAFANA
+        for name, make in makes.items() if size.texts else ():
+            drawn = [make(draw).text for _ in range(size.texts)]
+            yield _phase(name, pid, partial(_ask_all, client, drawn))
+        if size.texts:
+            client.execute("CREATE DATABASE other")
+            drawn = [make(draw).text for make in makes.values() for _ in range(2)]
+            yield _phase("4 clients ask, 1 writes", pid, partial(_mixed, url, drawn, size.hosts))
+        everything = draw.span(int(size.hours * 3600)).tsbs()
         for name, form in WHOLE.items():
-            _phase(f"all: {name}", pid, partial(ask, client, form.format(everything)))
+            yield _phase(f"all: {name}", pid, partial(ask, client, form.format(everything)))
+
+
+def _phase(name: str, pid: int, work: Callable[[], str]) -> tuple[str, Peak, str]:
+    with peak_of(pid) as peak:
+        note = work()
+    return name, peak, note
 
 
 def _print(text: str) -> None:
@@ -177,16 +212,20 @@ def main() -> None:
     parser.add_argument("--values", type=int, default=50_000_000)
     parser.add_argument("--budget", type=int, default=256, help="memory_bytes in MB")
     parser.add_argument("--hosts", type=int, default=100)
-    parser.add_argument("--connections", type=int, default=2)
     parser.add_argument("--texts", type=int, default=10, help="texts of each query")
     parser.add_argument("--directory", type=Path, help="kept; data in it are not written again")
     arguments = parser.parse_args()
-    if arguments.directory is not None:
-        arguments.directory.mkdir(exist_ok=True)
-        measure(arguments.directory, arguments)
-        return
+    size = Size(arguments.values, arguments.hosts, arguments.texts)
+    _print(
+        f"{size.values:,} values, {size.hosts} hosts, {size.hours:.1f} h, {arguments.budget} MB\n"
+    )
+    _print("| phase | peak MB | after MB | open files | s |")
+    _print("|---|---|---|---|---|")
     with tempfile.TemporaryDirectory(prefix="tinyflux-memory-") as temporary:
-        measure(Path(temporary), arguments)
+        directory = arguments.directory or Path(temporary)
+        directory.mkdir(exist_ok=True)
+        for name, peak, note in measure(directory, size, arguments.budget):
+            _print(f"{peak.row(name)} {note}".rstrip())
 
 
 if __name__ == "__main__":

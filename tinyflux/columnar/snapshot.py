@@ -152,7 +152,7 @@ class Snapshot(Reader):
         frame_bytes, row_bytes = self._memory.frame_bytes, _COPIES * 8 * (2 + len(types))
         most_rows = request.max_rows or self._max_frame_rows
         with self._memory.claim(min(frame_bytes, sum(map(len, sources)) * row_bytes)):
-            yield from frames(
+            for frame in frames(
                 sources,
                 series,
                 types,
@@ -164,7 +164,9 @@ class Snapshot(Reader):
                 by_series=by_series,
                 in_time=request.in_time,
                 limit=0 if prepared.row_part or is_masked else request.limit,
-            )
+            ):
+                yield frame
+                self._memory.keep_small()
 
     def _series(self, request: ScanRequest, prepared: Prepared) -> SeriesSet:
         if request.series is not None:

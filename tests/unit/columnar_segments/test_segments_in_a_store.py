@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -343,3 +345,26 @@ def test_aggregates_over_slices_of_time_are_those_over_all_rows(tmp_path: Path) 
             np.testing.assert_allclose(left.values[left.valid], right.values[right.valid])
     for store in stores:
         store.close()
+
+
+def test_many_segments_need_few_open_files(tmp_path: Path) -> None:
+    code = """
+import resource, sys
+from tinyflux.batch import BatchBuilder, series_key
+from tinyflux.columnar.base import ScanRequest
+from tinyflux.columnar.parquet import ParquetStorage
+import pyarrow.parquet  # its libraries are files too
+resource.setrlimit(resource.RLIMIT_NOFILE, (24, 24))
+storage = ParquetStorage(sys.argv[1], overwrite=True, sync="off")
+for week in range(40):
+    builder = BatchBuilder()
+    builder.add(series_key("m", [("a", str(week))]), week * 7 * 86_400 * 10**9, [("v", week)])
+    storage.append_batch(builder.build())
+    storage.flush()
+found = [v for f in storage.scan(ScanRequest("m")) for v in f.columns["v"].values.tolist()]
+assert storage.stats()["segments"] == 40, storage.stats()
+assert sorted(found) == list(range(40)), found
+"""
+    command = [sys.executable, "-c", code, str(tmp_path / "store")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
