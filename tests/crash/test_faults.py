@@ -14,8 +14,9 @@ import pytest
 
 from tests.crash.crashfs import CrashFS
 from tests.crash.test_power_cut import POINTS_A_BATCH, STORE, add_hundred, batch, state
-from tinyflux.batch import BatchBuilder, series_key
+from tinyflux.batch import MAX_TIME_NS, MIN_TIME_NS, BatchBuilder, series_key
 from tinyflux.columnar.base import DeleteRequest, ScanRequest
+from tinyflux.columnar.check import check_store
 from tinyflux.columnar.parquet import ParquetStorage
 from tinyflux.errors import StorageReadOnly
 from tinyflux.queries import FieldQuery
@@ -236,3 +237,49 @@ def test_a_flush_or_compaction_that_fails_leaves_no_files(operation: str) -> Non
     store.flush()
     assert len(segment_files(files)) == store.stats()["segments"]
     store.close()
+
+
+def flip_a_bit(files: CrashFS, chance: random.Random) -> None:
+    """Damage a segment, if there is one."""
+    segments = [path for path in sorted(files._names) if "segments" in path.parts]
+    if segments:
+        data = files._names[chance.choice(segments)].data
+        data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+
+
+SLOW_FLIPS = [pytest.param(n, marks=pytest.mark.slow) for n in range(15, 300)]
+
+
+@pytest.mark.parametrize("seed", [*range(15), *SLOW_FLIPS])
+def test_whatever_is_damaged_answers_differ_inside_the_gaps_only(seed: int) -> None:
+    chance = random.Random(seed)
+    files = CrashFS()
+    store = open_store(files)
+    expected: State = {}
+
+    def check() -> None:
+        found = state(store)
+        gaps = store.gaps("cpu", MIN_TIME_NS, MAX_TIME_NS)
+        for number in found.keys() | expected.keys():
+            if found.get(number) != expected.get(number):
+                assert any(gap.first_ns <= number <= gap.last_ns for gap in gaps), number
+
+    for number in range(1, 60):
+        if chance.random() < 0.1:
+            flip_a_bit(files, chance)
+        do, becomes = a_move(chance, number)
+        do(store)
+        expected = becomes(expected)
+        check()
+        if chance.random() < 0.1:
+            store.close()
+            store = open_store(files)
+            check()
+    store.verify()
+    check()
+    gaps = len(store.gaps("cpu", MIN_TIME_NS, MAX_TIME_NS))
+    store.close()
+    # What is left is in order, and what is missing is known.
+    found = [one for one in check_store(STORE, files) if one.is_error]
+    assert len(found) == gaps, found
+    assert all(one.path.parent.name == "quarantine" for one in found)

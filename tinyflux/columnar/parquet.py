@@ -479,7 +479,7 @@ class ParquetStorage(LiveReader, ItemStorage):
         segments = self._state.segments
         for segment in () if segments is None else list(segments.layer.all_segments()):
             with contextlib.suppress(CorruptionError):
-                segment.read_all()
+                segment.verify()
         self.flush()
 
     def expire(self, before_ns: int) -> int:

@@ -12,29 +12,31 @@ once, and answers from then on as if it had no rows; nothing else makes rows mis
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
 
 from tinyflux.batch import FieldType
 from tinyflux.columnar import arrow
+from tinyflux.columnar.chunks import ChunkCache
 from tinyflux.columnar.footer import TIME, Layout, SegmentInfo, read_footer, reading_error
 from tinyflux.columnar.rowgroups import chain, cut, join
 from tinyflux.columnar.scan import Run, empty_run, ends, merge_runs, search
 from tinyflux.errors import CorruptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from tinyflux.batch import Int64s
     from tinyflux.columnar.base import FieldColumn
-    from tinyflux.columnar.chunks import ChunkCache
     from tinyflux.columnar.files import FileSystem
     from tinyflux.columnar.rowgroups import Ranges
+
+_T = TypeVar("_T")
 
 _THREADED_ROWS: Final = 250_000  # from here on decoding columns side by side pays
 
@@ -97,11 +99,18 @@ class Segment:
         """Take what was decoded out of the cache: the segment was replaced."""
         self._cache.forget(self._key)
 
-    @contextmanager
-    def _finding_damage(self) -> Iterator[None]:
-        """Note and tell of damage that is found; it is raised on."""
+    def _surely(self, step: Callable[[], _T]) -> _T:
+        """Return what a step reads; damage that it finds twice is noted and told of.
+
+        Twice, because a cable or a memory that is bad now and then is no damaged file.
+
+        Raises:
+            CorruptionError: The file is not what was written.
+        """
+        with contextlib.suppress(CorruptionError):
+            return step()
         try:
-            yield
+            return step()
         except CorruptionError as exc:
             with self._lock:
                 is_new, self.damage = self.damage is None, exc
@@ -121,8 +130,7 @@ class Segment:
         Raises:
             CorruptionError: The file is not what was written.
         """
-        with self._finding_damage():
-            return self._open().ids
+        return self._surely(self._open).ids
 
     def has_field(self, name: str) -> bool:
         """Return whether rows may have a field; a damaged segment may have any."""
@@ -140,8 +148,7 @@ class Segment:
         counts = np.zeros(len(ids), np.int64)
         if end_ns >= self.info.first_ns and start_ns <= self.info.last_ns:
             try:
-                with self._finding_damage():
-                    layout = self._open()
+                layout = self._surely(self._open)
             except CorruptionError:
                 if self._on_damage is None:
                     raise
@@ -179,8 +186,7 @@ class Segment:
         if is_outside or self._is_skipped:
             return empty_run()
         try:
-            with self._finding_damage():
-                return self._read(ids, start_ns, end_ns, fields, limit)
+            return self._surely(lambda: self._read(ids, start_ns, end_ns, fields, limit))
         except CorruptionError:
             if self._on_damage is None:
                 raise
@@ -251,13 +257,29 @@ class Segment:
         Raises:
             CorruptionError: The file is not what was written.
         """
-        with self._finding_damage():
-            layout = self._open()
-            groups = np.arange(len(layout.groups))
-            chunks = self._decode(layout, groups, [_TIME_CHUNK, *layout.fields])
+        return self._surely(self._read_all)
+
+    def _read_all(self) -> Run:
+        layout = self._open()
+        groups = np.arange(len(layout.groups))
+        chunks = self._decode(layout, groups, [_TIME_CHUNK, *layout.fields])
         joined = {name: join(parts) for name, parts in chunks.items()}
         times: Int64s = joined.pop(_TIME_CHUNK).values  # type: ignore[assignment]
         return Run(layout.ids, layout.offsets, times, joined)
+
+    def verify(self) -> None:
+        """Read the whole file anew, also what is in memory and what reads never touch: the tags.
+
+        Raises:
+            CorruptionError: The file is not what was written.
+        """
+
+        def step() -> None:
+            fresh = Segment(self.path, self.info, ChunkCache(0), self._files)
+            fresh.read_all()
+            fresh.read_tags()
+
+        self._surely(step)
 
     def read_tags(self) -> list[dict[str, str]]:
         """Return the tags of each series, as the columns of the file say them.

@@ -367,7 +367,7 @@ class Segments:
     def _mend(self, index: IndexView, damaged: Sequence[tuple[int, Segment]]) -> Change:
         names = index.names()
         named = {info.number: info.measurement for info in self.manifest.segments}
-        added = []
+        added, lossy = [], set[int]()
         for number, segment in damaged:
             info = segment.info
             series = replace(index.series(names[number]), measurement=named[info.number])
@@ -376,10 +376,13 @@ class Segments:
             if len(run):
                 fresh = self._store.write_segment(run, series, info.shard_ns, info.order)
                 added.append((number, self._segment(fresh)))
-            self.quarantine.write(gap)
+            if gap.rows:
+                self.quarantine.write(gap)
+                lossy.add(gap.number)
         gone = {segment.info.number for _, segment in damaged}
         change = self._commit(self._manifest_with(added, gone), added, gone, frozenset())
-        return change._replace(mended=frozenset(gone))
+        self.quarantine.forget(lambda gap: gap.number in gone - lossy)
+        return change._replace(mended=frozenset(lossy))
 
     def _choose(
         self, layer: SegmentLayer, names: Iterable[int], choose: Choose

@@ -18,6 +18,7 @@ from tests.crash.test_power_cut import STORE
 from tests.unit.columnar_segments.test_segments_in_a_store import batch, parquet_files
 from tinyflux.batch import MAX_TIME_NS, MIN_TIME_NS
 from tinyflux.columnar.base import DeleteRequest, ScanRequest
+from tinyflux.columnar.check import check_store
 from tinyflux.columnar.footer import ROW_GROUP_ROWS
 from tinyflux.columnar.parquet import ParquetStorage
 from tinyflux.errors import CorruptionError, StorageError
@@ -26,12 +27,15 @@ from tinyflux.queries import TagQuery
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tinyflux.columnar.base import Query
+
 ALL = MIN_TIME_NS, MAX_TIME_NS
 
 
-def times(store: ParquetStorage, measurement: str = "cpu") -> list[int]:
+def times(store: ParquetStorage, measurement: str = "cpu", query: Query | None = None) -> list[int]:
     """Return the distinct times of a measurement, of all its fields."""
-    return sorted({int(t) for frame in store.scan(ScanRequest(measurement)) for t in frame.times})
+    frames = store.scan(ScanRequest(measurement, query))
+    return sorted({int(time) for frame in frames for time in frame.times})
 
 
 def flushed(path: Path, *batches: range) -> ParquetStorage:
@@ -122,6 +126,21 @@ def test_the_row_groups_and_fields_that_can_be_read_are_kept(tmp_path: Path) -> 
     store.flush()
     assert store.compact() is False
     store.close()
+
+
+def test_damage_in_what_is_known_otherwise_is_mended_without_a_gap(tmp_path: Path) -> None:
+    flushed(tmp_path, range(10)).close()
+    (victim,) = parquet_files(tmp_path)
+    damage(victim, "host")
+    store = ParquetStorage(tmp_path, overwrite=True)
+    assert times(store) == [*range(10)]
+    store.verify()
+    assert store.gaps(None, *ALL) == ()
+    assert times(store, query=TagQuery().host == "b") == [*range(10)]
+    store.close()
+    ParquetStorage(tmp_path, overwrite=True).close()
+    assert not victim.exists()
+    assert list(check_store(tmp_path)) == []
 
 
 def test_a_missing_file_is_a_gap_too(tmp_path: Path) -> None:
@@ -328,4 +347,31 @@ def test_a_store_in_memory_has_no_gaps() -> None:
     assert times(store) == [*range(10)]
     assert store.gaps(None, *ALL) == ()
     assert store.stats()["segments_damaged"] == 0
+    store.close()
+
+
+@pytest.mark.parametrize("number", [errno.EIO, None])
+def test_an_error_of_one_moment_is_no_damage_and_one_that_stays_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int | None
+) -> None:
+    store = flushed(tmp_path, range(10), range(20, 30))
+    files, readable = store._files, store._files.readable
+    failures = [1]
+
+    def fail(path: Path) -> object:
+        if path.name == "000001.parquet" and failures[0]:
+            failures[0] -= 1
+            raise OSError(number, "Input/output error") if number else OSError("truncated")
+        return readable(path)
+
+    monkeypatch.setattr(files, "readable", fail)
+    assert times(store) == [*range(10), *range(20, 30)]
+    assert store.stats()["segments_damaged"] == 0
+    store.close()
+    store = ParquetStorage(tmp_path, overwrite=True, files=files)
+    failures[0] = 1000
+    assert times(store) == [*range(20, 30)]
+    settled(store)
+    assert store.stats()["segments_damaged"] == 1
+    assert (tmp_path / "quarantine" / "000001.parquet").exists()
     store.close()
