@@ -330,11 +330,15 @@ class Catalog:
         """Delete the dropped databases and policies of smaller ids. Returns how many they were."""
         with self._lock:
             kept = tuple(e for e in self.trash if e.id >= before_id or e.kind is Kind.MEASUREMENT)
-            n_gone = len(self.trash) - len(kept)
-            if n_gone:
+            gone = [entry for entry in self.trash if entry not in kept]
+            if gone:
+                if self._directory is not None:
+                    # First: on a full disk nothing can be written before something is deleted.
+                    for entry in gone:
+                        trash.disown(self._directory, entry.id)
+                    trash.sweep(self._directory, kept)
                 self._commit(replace(self._contents, trash=kept))
-                self._sweep()
-            return n_gone
+            return len(gone)
 
     def add_to_trash(self, entry: Trashed) -> Trashed:
         """Note what has no files of its own, a measurement, as dropped; returns it with its id."""
@@ -458,6 +462,8 @@ class Catalog:
         self._finish_drops()
         if self._directory is not None:
             place = trash.place(self._directory, database, policy)
+            if entry.size_bytes and not trash.has_files(self._directory, entry.id):
+                raise trash.is_missing(entry.kind, entry.name)  # a purge did not come to its end
             if place.exists():  # whosever it is, the note would make it ours
                 raise StorageError(f"not brought back: there is a directory: {place}")
             note = (database, policy, entry.id)

@@ -41,6 +41,7 @@ writes catalog.json anew."""
 MAX_SERIES: Final = 1_000_000
 """As many series of dropped measurements are kept: they stay in the index, which is in memory."""
 _DIRECTORY: Final = ".trash"
+_GONE: Final = ".gone"
 
 _log = logging.getLogger(__name__)
 
@@ -255,6 +256,21 @@ def give_back(data: Path, trash_id: int, path: Path) -> None:
         StorageError: It cannot be moved.
     """
     _move(data / _DIRECTORY / str(trash_id), path, "not brought back")
+
+
+def has_files(data: Path, trash_id: int) -> bool:
+    """Return whether there are files of an entry."""
+    return (data / _DIRECTORY / str(trash_id)).exists()
+
+
+def disown(data: Path, trash_id: int) -> None:
+    """Make the files of an entry nobody's, at once and as a whole; there may be none.
+
+    Raises:
+        StorageError: They cannot be moved.
+    """
+    root = data / _DIRECTORY
+    _move(root / str(trash_id), root / f"{trash_id}{_GONE}", "not purged")
 
 
 def sweep(data: Path, trash: Iterable[Trashed]) -> None:

@@ -208,26 +208,45 @@ def test_a_rename_is_done_again_after_a_crash(data: Path, monkeypatch: pytest.Mo
         assert read(catalog, "t", "load") == EXPECTED
 
 
+def drop_two(catalog: Catalog) -> None:
+    write(catalog, "t", "kept")
+    measurements.drop(catalog, "t", "cpu")
+    catalog.create_database("u")
+    write(catalog, "u")
+    catalog.drop_database("u")
+
+
+def purge(catalog: Catalog) -> int:
+    return retention.purge_trash(catalog, 1 << 63)
+
+
 def test_nothing_is_left_after_a_crash_of_a_purge(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def drop(catalog: Catalog) -> None:
-        write(catalog, "t", "kept")
-        measurements.drop(catalog, "t", "cpu")
-        catalog.create_database("u")
-        write(catalog, "u")
-        catalog.drop_database("u")
-
-    def purge(catalog: Catalog) -> int:
-        return retention.purge_trash(catalog, 1 << 63)
-
-    reopened(data, drop)
+    reopened(data, drop_two)
     for catalog in after_crashes(data, purge, monkeypatch):
         purge(catalog)
         assert catalog.trash == ()
         stores = catalog.storages("t")
         assert [len(store._state.index) for store in stores] == [1, 1, 1]  # type: ignore[attr-defined]
         assert read(catalog, "t", "kept") == EXPECTED
+
+
+def test_what_a_crash_of_a_purge_left_comes_back_whole_or_not_at_all(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reopened(data, drop_two)
+    came_back = []
+    for catalog in after_crashes(data, purge, monkeypatch):
+        try:
+            catalog.undrop_database("u")
+        except StatementError:
+            came_back.append(False)
+        else:
+            came_back.append(True)
+            assert read(catalog, "u") == {"autogen": [1.0]}
+    assert set(came_back) == {False, True}
+    assert came_back == sorted(came_back, reverse=True)
 
 
 def test_points_written_while_a_measurement_is_renamed_are_in_one_of_its_names(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway import retention, trash
+from gateway import catalogfile, retention, trash
 from gateway.catalog import Catalog
 from gateway.config import Settings
 from gateway.errors import InfluxError
@@ -448,6 +448,25 @@ def test_database_that_cannot_be_moved_back_stays_in_the_trash(
     assert server.values() == []
     server.run("UNDROP DATABASE t AS u")
     assert server.values("u") == [1.0]
+
+
+def test_purge_makes_room_before_it_needs_any(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.write()
+    server.run("DROP DATABASE t")
+
+    def fail(*_: object) -> None:
+        raise StorageError("the catalog could not be written: no space left")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(catalogfile, "write", fail)
+        with pytest.raises(StorageError, match="no space left"):
+            server.run("PURGE TRASH")
+    assert server.files() == 0
+    assert server.refusal("UNDROP DATABASE t") == "database not in the trash: t"
+    server.run("PURGE TRASH")
+    assert server.trash() == []
 
 
 def test_a_directory_of_somebody_else_is_left_alone(server: Server) -> None:
