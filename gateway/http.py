@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 INFLUXDB_VERSION: Final = "1.12.4"
 MAX_ERROR_HEADER_BYTES: Final = 1024  # influxdb 1.x services/httpd: httpError
 _INFLATE_STEP: Final = 1 << 20
+_GZIP_MAGIC: Final = b"\x1f\x8b"  # RFC 1952
 _DEFLATED_STEP: Final = 16 << 10
 _MAX_ZSTD_WINDOW: Final = 8 << 20  # RFC 8878 asks for no more
 _ZSTD_STEP: Final = 256  # bytes in; a block of 4 may be 128 kB
@@ -171,12 +172,15 @@ def _inflated(body: bytes, name: str) -> Iterable[bytes]:
     if name == "deflate" and not _is_zlib(body):
         wbits = -15
     rest, at = b"", 0
-    stream = deflate.decompressobj(wbits)
+    stream, is_begun = deflate.decompressobj(wbits), False
     while rest or at < len(body):
         if not rest:  # in steps: zlib copies what it leaves, at each piece and each member
             rest, at = body[at : at + _DEFLATED_STEP], at + _DEFLATED_STEP
         if stream.eof:
-            stream = deflate.decompressobj(wbits)
+            stream, is_begun = deflate.decompressobj(wbits), False
+        if not is_begun and name == "gzip" and not _GZIP_MAGIC.startswith(rest[:2]):
+            raise BadRequest("gzip: invalid header")  # isal waits for more of a short one
+        is_begun = True
         try:
             piece = stream.decompress(rest, _INFLATE_STEP)
         except deflate.error:  # type: ignore[misc] # that of isal is not typed as an error

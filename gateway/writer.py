@@ -185,20 +185,21 @@ class Writer:
             return 0, None
         for write, _ in items:
             is_alike = write is first or (_is_usual(write) and _goes_with(write, first))
-            if not (is_alike and together.add(self._short_body(write), time.time_ns())):
+            body = self._short_body(write) if is_alike else None
+            if body is None or not together.add(body, time.time_ns()):
                 break
             count += 1
         batch = together.batch() if count else None
         return (count, batch) if batch is not None and len(batch) else (0, None)
 
-    def _short_body(self, write: Write) -> bytes:
-        """Return the inflated body; what is no line when it cannot be inflated, or is long."""
+    def _short_body(self, write: Write) -> bytes | None:
+        """Return the inflated body; None when it cannot be inflated, or is long."""
         if not write.coding:
             return write.body
         try:
             return inflate(write.body, write.coding, MAX_SHORT_BYTES, MAX_SHORT_BYTES)
         except InfluxError:  # `_serve` will say
-            return b" "
+            return None
 
     def _append_together(self, write: Write, batch: PointBatch, answer: Done) -> bool:
         """Store a batch if all its points can be stored; returns whether they were.
