@@ -26,7 +26,7 @@ from gateway.regexes import Regex, like_regex
 from grammar import ast
 from grammar.printer import to_influxql
 from tinyflux.batch import MAX_TIME_NS, MIN_TIME_NS, FieldType
-from tinyflux.membership import OneOf, TimeSpan
+from tinyflux.membership import OneOf, OneTime, TimeSpan
 from tinyflux.queries import (
     BaseQuery,
     CompoundQuery,
@@ -128,6 +128,9 @@ def _compile(expr: ast.Expr, fields: Fields) -> Query:
             return _or(_compile(lhs, fields), _compile(rhs, fields))
         case ast.BinaryExpr(op, lhs, rhs) if op in _COMPARISONS:
             return _compile_comparison(op, _plain(lhs), _plain(rhs), fields)
+        case ast.InExpr(lhs, values, is_negated) if is_time(lhs):
+            times = frozenset(v.value for v in values if isinstance(v, ast.IntegerLiteral))
+            return TimeQuery().test(OneTime(times, is_negated))
         case ast.InExpr() | ast.LikeExpr():
             return _compile_choice(expr, fields)
     raise StatementError(f"invalid condition expression: {to_influxql(expr)}")

@@ -234,7 +234,8 @@ class _Run:
             answer = answer.take(keep)
         if not select.sort_fields:
             return answer
-        check_rows(len(answer.rows), len(answer.columns), self.session)  # the copy in order
+        # A copy of the answer, and a column for each key.
+        check_rows(len(answer.rows), len(answer.columns) + len(select.sort_fields), self.session)
         return ordered(answer, select.sort_fields, made.time_name)
 
     def _scan(self, made: Plan, table: Table) -> ScanRequest:

@@ -82,11 +82,10 @@ def both(left: ast.Expr | None, right: ast.Expr | None) -> ast.Expr | None:
     """Return two conditions joined by AND; None is none."""
     if left is None or right is None:
         return right if left is None else left
-    return ast.BinaryExpr("AND", parenthesised(left), parenthesised(right))
+    return ast.BinaryExpr("AND", _parenthesised(left), _parenthesised(right))
 
 
-def parenthesised(condition: ast.Expr) -> ast.Expr:
-    """Return a condition as it may stand beside AND."""
+def _parenthesised(condition: ast.Expr) -> ast.Expr:
     is_or = isinstance(condition, ast.BinaryExpr) and condition.op == "OR"
     return ast.ParenExpr(condition) if is_or else condition
 
@@ -133,22 +132,11 @@ def _another_time(lhs: ast.Expr, rhs: ast.Expr) -> ast.Expr:
     return ast.ParenExpr(ast.BinaryExpr("OR", before, after))
 
 
-def times_one_by_one(condition: ast.InExpr) -> ast.Expr:
-    """Return `time [NOT] IN (..)` as comparisons."""
-    equal = _any_of([ast.BinaryExpr("=", condition.expr, value) for value in condition.values])
-    return negated(equal) if condition.is_negated else ast.ParenExpr(equal)
-
-
-def _any_of(conditions: Sequence[ast.Expr]) -> ast.Expr:
-    """Return conditions joined by OR, as a balanced tree: they may be thousands."""
-    if len(conditions) == 1:
-        return conditions[0]
-    middle = len(conditions) // 2
-    return ast.BinaryExpr("OR", _any_of(conditions[:middle]), _any_of(conditions[middle:]))
-
-
 def alternatives(condition: ast.Expr) -> list[ast.Expr]:
     """Return conditions of which one has to hold, each with no time under an OR or NOT.
+
+    Args:
+        condition: With its times in ns, as `gateway.timerange.split_condition` leaves it.
 
     Raises:
         StatementError: They are too many.
@@ -161,13 +149,26 @@ def alternatives(condition: ast.Expr) -> list[ast.Expr]:
             found = alternatives(inner)
         case ast.NotExpr(inner):
             found = alternatives(negated(inner))
-        case ast.InExpr() if is_time(condition.expr):
-            found = alternatives(times_one_by_one(condition))
+        case ast.InExpr(_, values, is_negated):
+            found = _each_time(values, is_negated=is_negated)
         case ast.BinaryExpr("OR", lhs, rhs):
             found = alternatives(lhs) + alternatives(rhs)
         case ast.BinaryExpr("AND", lhs, rhs):
-            left, right = alternatives(lhs), list(map(parenthesised, alternatives(rhs)))
-            found = [ast.BinaryExpr("AND", a, b) for a in map(parenthesised, left) for b in right]
+            left, right = alternatives(lhs), list(map(_parenthesised, alternatives(rhs)))
+            found = [ast.BinaryExpr("AND", a, b) for a in map(_parenthesised, left) for b in right]
     if len(found) > _MAX_ALTERNATIVES:
         raise StatementError(f"condition on time has more than {_MAX_ALTERNATIVES} alternatives")
     return found
+
+
+def _each_time(values: Sequence[ast.Expr], *, is_negated: bool) -> list[ast.Expr]:
+    """Return a comparison for each of some times in ns, or for each gap between them."""
+    time = ast.VarRef("time")
+    if not is_negated:
+        return [ast.BinaryExpr("=", time, value) for value in values]
+    times = sorted({value.value for value in values if isinstance(value, ast.IntegerLiteral)})
+    literals = list(map(ast.IntegerLiteral, times))
+    starts = [None, *(ast.BinaryExpr(">", time, literal) for literal in literals)]
+    ends = [*(ast.BinaryExpr("<", time, literal) for literal in literals), None]
+    gaps = (both(start, end) for start, end in zip(starts, ends, strict=True))
+    return [gap for gap in gaps if gap is not None]

@@ -22,7 +22,7 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from gateway.errors import StatementError
-from gateway.logic import bounds_time, disjuncts, is_time, negated, times_one_by_one
+from gateway.logic import bounds_time, disjuncts, is_time, negated
 from grammar import ast
 from tinyflux.batch import MAX_TIME_NS, MIN_TIME_NS
 from tinyflux.calendars import add_months
@@ -131,8 +131,12 @@ def _resolved(condition: ast.Expr, now_ns: int, timezone: str) -> tuple[ast.Expr
             return ast.ParenExpr(inner), bounds
         case ast.NotExpr(inner):
             return _resolved(negated(inner), now_ns, timezone)
-        case ast.InExpr():
-            return _resolved(times_one_by_one(condition), now_ns, timezone)
+        case ast.InExpr(_, values, is_negated):
+            times = [time_value(value, now_ns, timezone) for value in values]
+            bounds = TimeRange(min(times), max(times), has_start=True, has_end=True)
+            literals = tuple(map(ast.IntegerLiteral, times))
+            chosen = ast.InExpr(ast.VarRef("time"), literals, is_negated)
+            return chosen, TimeRange() if is_negated else bounds
         case ast.BinaryExpr("AND" | "OR" as op, lhs, rhs):
             left, left_bounds = _resolved(lhs, now_ns, timezone)
             right, right_bounds = _resolved(rhs, now_ns, timezone)

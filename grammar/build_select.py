@@ -55,6 +55,7 @@ def _select(
     soffset: int,
     timezone: str,
 ) -> ast.Select:
+    sorting = _each_once(sorting)
     is_ordered = bool(sorting) and sorting[0].name == "time"
     return ast.Select(
         fields=fields,
@@ -199,6 +200,14 @@ def _sort_field(name: str, direction: Token | None = None) -> ast.SortField:
     if name.lower() == "time" and name != "time":
         raise Refused(_ONLY_TIME)
     return ast.SortField(name, direction is not None and direction.type == "DESC")
+
+
+def _each_once(fields: _SortFields) -> _SortFields:
+    """Return keys without those that come again, which sort nothing."""
+    first: dict[str, ast.SortField] = {}
+    for field in fields:
+        first.setdefault(field.name, field)
+    return tuple(first.values())
 
 
 def _order_by(*fields: ast.SortField) -> Order:

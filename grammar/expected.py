@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
 EXPRESSION = "identifier, string, number, bool"
+LITERAL = "string, number, bool"
 
 _TABLE: tuple[tuple[str, str], ...] = (
     # What begins a statement, after the words that may begin several.
@@ -36,7 +37,7 @@ _TABLE: tuple[tuple[str, str], ...] = (
     # Inside expressions.
     ("IDENT STRING INTEGER", EXPRESSION),
     ("IDENT INTEGER", "identifier, number, duration, ("),
-    ("STRING INTEGER", "string, number, bool"),
+    ("STRING INTEGER", LITERAL),
     ("IDENT FIELD", "float, integer, string, boolean, field, tag"),
     ("FIELD TAG", "field, tag"),
     ("IDENT ASC", "identifier, ASC, DESC"),

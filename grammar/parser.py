@@ -23,7 +23,7 @@ from lark.lexer import Lexer, PatternStr
 
 from grammar import build_select, build_statements
 from grammar.errors import ParseError
-from grammar.expected import EXPRESSION, expected
+from grammar.expected import EXPRESSION, LITERAL, expected
 from grammar.lalr import Automaton, Reduction, Stuck, Table
 from grammar.lexer import (
     BAD_STRING,
@@ -234,7 +234,7 @@ def _syntax_error(text: str, tokens: Sequence[Token]) -> ParseError:
         automaton.feed(Token(terminal, "", found.start))
     except Refused as exc:
         return _refusal(exc, text, tokens)
-    if found.type == UNBOUND and words == EXPRESSION:
+    if found.type == UNBOUND and words in (EXPRESSION, LITERAL):
         name = found.value.removeprefix("$")
         return ParseError(f"missing parameter: {name}" if name else "empty bound parameter")
     if found.type == NOT_A_CALL and not viable.isdisjoint(CLAUSE_CALLS):

@@ -1,4 +1,4 @@
-"""SELECT without a server: statements over points in memory."""
+"""SELECT and DELETE without a server: statements over points in memory."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from gateway.config import Settings
 from gateway.executor import run_select
 from gateway.lineprotocol.parser import parse as parse_lines
 from gateway.session import Session
+from gateway.statements.deletes import delete
 from grammar import ast
 from grammar.parser import parse
 
@@ -22,16 +23,20 @@ if TYPE_CHECKING:
 
 @contextmanager
 def selecting_from(lines: str, now_ns: int = 0) -> Iterator[Rows]:
-    """Give what answers SELECT statements about points of line protocol, times in ns."""
+    """Give what runs SELECT and DELETE over points of line protocol, times in ns."""
     catalog = Catalog(None, Settings())
     catalog.create_database("d")
     catalog.storage("d").append_batch(parse_lines(lines.encode(), now_ns=0).batch)
 
     def run(text: str) -> list[tuple[dict[str, str] | None, list[list[object]]]]:
-        (select,) = parse(text)
-        assert isinstance(select, ast.Select)
+        (statement,) = parse(text)
+        session = Session(catalog, Settings(), now_ns, "d")
+        if isinstance(statement, ast.Delete):
+            delete(statement, session)
+            return []
+        assert isinstance(statement, ast.Select)
         found = []
-        for series in run_select(select, Session(catalog, Settings(), now_ns, "d")):
+        for series in run_select(statement, session):
             columns = []
             for cells in series.cells():
                 values = cells.values.tolist()  # type: ignore[union-attr]  # SELECT: typed columns

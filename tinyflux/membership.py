@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tinyflux.batch import MAX_TIME_NS, MIN_TIME_NS
 from tinyflux.predicates import kind_of
 from tinyflux.times import to_utc, us_from_datetime
 
@@ -105,7 +106,39 @@ class TimeSpan:
             return False
         return self.start_ns <= us_from_datetime(to_utc(time)) * 1000 <= self.end_ns
 
+    def bounds(self) -> tuple[int, int]:
+        """Return the first and the last time in ns that can pass."""
+        return self.start_ns, self.end_ns
+
     def match_times(self, times: Int64s) -> Bools:
         """Return bool[n] for int64[n] ns."""
         inside: Bools = (times >= self.start_ns) & (times <= self.end_ns)
         return inside
+
+
+@dataclass(frozen=True, slots=True)
+class OneTime:
+    """Whether a time is one of some in ns since 1970, or negated none of them.
+
+    Of a Point it is the time in microseconds that counts, as for a TimeSpan.
+    """
+
+    times_ns: frozenset[int]
+    is_negated: bool = False
+
+    def __call__(self, time: object) -> bool:
+        """Return whether the time of a Point passes."""
+        if not isinstance(time, datetime):
+            return False
+        return (us_from_datetime(to_utc(time)) * 1000 in self.times_ns) != self.is_negated
+
+    def bounds(self) -> tuple[int, int]:
+        """Return the first and the last time in ns that can pass."""
+        if self.is_negated or not self.times_ns:
+            return MIN_TIME_NS, MAX_TIME_NS
+        return min(self.times_ns), max(self.times_ns)
+
+    def match_times(self, times: Int64s) -> Bools:
+        """Return bool[n] for int64[n] ns."""
+        known = np.array(sorted(self.times_ns), np.int64)
+        return np.isin(times, known, invert=self.is_negated)

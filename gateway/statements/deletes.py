@@ -85,10 +85,14 @@ def _delete(
 
 def _parts(condition: ast.Expr | None, now_ns: int) -> Sequence[ast.Expr | None]:
     """Return conditions that together delete what one does, each in one interval of time."""
-    rest, _ = split_condition(condition, now_ns)
-    if condition is None or rest is None or not bounds_time(rest):
+    rest, bounds = split_condition(condition, now_ns)
+    if rest is None or not bounds_time(rest):
         return [condition]
-    return alternatives(condition)
+    time = ast.VarRef("time")
+    start = ast.BinaryExpr(">=", time, ast.IntegerLiteral(bounds.start_ns))
+    end = ast.BinaryExpr("<=", time, ast.IntegerLiteral(bounds.end_ns))
+    within = ast.BinaryExpr("AND", start, end)
+    return alternatives(ast.BinaryExpr("AND", ast.ParenExpr(rest), within))
 
 
 def _check_tags_only(condition: ast.Expr | None, fields: Iterable[str]) -> None:

@@ -152,6 +152,13 @@ def _timed(op: str, time: int) -> Condition:
     return Condition(f"time {op} {time}", lambda point: tests[op](point.time))
 
 
+def _one_time(times: list[int], is_negated: bool) -> Condition:
+    word = "NOT IN" if is_negated else "IN"
+    text = f"time {word} ({', '.join(map(str, times))})"
+    return Condition(text, lambda point: (point.time in times) != is_negated)
+
+
+_tag_names = st.sampled_from(["h", "r"])
 _names_of_text = st.sampled_from(["h", "r", "s"])
 _names_of_numbers = st.sampled_from(["f", "i"])
 _texts = st.sampled_from(_TEXTS)
@@ -178,10 +185,10 @@ _leaves = st.one_of(
     ),
     st.builds(_summed, st.just("f"), st.sampled_from([">", "<="]), st.just("i")),
 )
-_times = st.builds(
-    _timed,
-    st.sampled_from(["=", "<", "<=", ">", ">="]),
-    st.integers(-1, 10 * _N_POINTS).map(lambda n: n - n % 5),
+_some_times = st.integers(-1, 10 * _N_POINTS).map(lambda n: n - n % 5)
+_times = st.one_of(
+    st.builds(_timed, st.sampled_from(["=", "<", "<=", ">", ">="]), _some_times),
+    st.builds(_one_time, st.lists(_some_times, min_size=1, max_size=3), st.booleans()),
 )
 
 
@@ -212,20 +219,29 @@ def _trees(inner: st.SearchStrategy[Condition]) -> st.SearchStrategy[Condition]:
     )
 
 
+def _exact(leaves: st.SearchStrategy[Condition]) -> st.SearchStrategy[Condition]:
+    """Give conditions whose times are exact: each branch of an OR has one, or NOT is before it."""
+    with_times = st.recursive(st.one_of(leaves, _times), _trees, max_leaves=4)
+    timed = st.builds(_joined, st.sampled_from(["AND", "OR"]), _times, with_times)
+    others = st.recursive(leaves, _trees, max_leaves=4)
+    branches = st.builds(_joined, st.just("AND"), _times, others)
+    exact = st.recursive(
+        st.one_of(_times, branches, st.builds(_not, timed)),
+        lambda inner: st.builds(_joined, st.just("OR"), inner, branches),
+        max_leaves=3,
+    )
+    return st.one_of(exact, st.builds(_joined, st.just("AND"), others, exact))
+
+
 _conditions = st.recursive(_leaves, _trees, max_leaves=6)
-_with_times = st.recursive(st.one_of(_leaves, _times), _trees, max_leaves=6)
-_timed_trees = st.builds(_joined, st.sampled_from(["AND", "OR"]), _times, _with_times)
-_branches = st.builds(_joined, st.just("AND"), _times, _conditions)
-# Times are exact where every branch of an OR has one, and under NOT.
-_exact = st.recursive(
-    st.one_of(_times, _branches, st.builds(_not, _timed_trees)),
-    lambda inner: st.builds(_joined, st.just("OR"), inner, _branches),
-    max_leaves=3,
+_tag_leaves = st.one_of(
+    st.builds(_compared, _tag_names, _equality, _texts),
+    st.builds(_chosen, _tag_names, st.lists(_texts, min_size=1, max_size=3), st.booleans()),
 )
 
 
 @_SETTINGS
-@given(st.one_of(_conditions, _exact, st.builds(_joined, st.just("AND"), _conditions, _exact)))
+@given(st.one_of(_conditions, _exact(_leaves)))
 def test_condition_selects_the_points_that_it_is_true_for(
     select: Rows, condition: Condition
 ) -> None:
@@ -233,3 +249,14 @@ def test_condition_selects_the_points_that_it_is_true_for(
 
     found = {number for _, rows in series for _, number in rows}
     assert found == {p.fields["n"] for p in _POINTS if condition.truth(p) is True}
+
+
+@settings(max_examples=60, deadline=None)
+@given(_exact(_tag_leaves))
+def test_delete_takes_the_points_that_its_condition_is_true_for(condition: Condition) -> None:
+    points = _POINTS[:30]
+    with selecting_from("\n".join(map(_line, points))) as run:
+        run(f"DELETE FROM m WHERE {condition.text}")
+
+        left = {number for _, rows in run("SELECT n FROM m") for _, number in rows}
+    assert left == {p.fields["n"] for p in points if condition.truth(p) is not True}

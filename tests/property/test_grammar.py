@@ -168,6 +168,7 @@ _sort_fields = st.lists(
     st.builds(ast.SortField, _names.filter(lambda name: name.lower() != "time"), st.booleans()),
     min_size=1,
     max_size=2,
+    unique_by=lambda key: key.name,
 )
 # Whether there is an ORDER BY time, whether it descends, and the keys where there are others.
 _orders: st.SearchStrategy[tuple[bool, bool, tuple[ast.SortField, ...]]] = st.one_of(

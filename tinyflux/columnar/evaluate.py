@@ -22,7 +22,7 @@ import numpy as np
 
 from tinyflux.batch import MAX_TIME_NS, MIN_TIME_NS, FieldType
 from tinyflux.columnar.points import field_dicts, present_values
-from tinyflux.membership import OneOf, TimeSpan
+from tinyflux.membership import OneOf, OneTime, TimeSpan
 from tinyflux.point import make_point
 from tinyflux.queries import COMPARISONS, CompoundQuery, SimpleQuery
 from tinyflux.times import EPOCH, datetimes_from_us, us_from_datetime
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
     from tinyflux.batch import Bools, FieldValue, Int64s
     from tinyflux.columnar.base import FieldColumn, Frame, Query, SeriesSet, TagColumn
+
+
+_TIME_TESTS = (TimeSpan, OneTime)
 
 
 class Prepared(NamedTuple):
@@ -126,7 +129,7 @@ def _is_columnar(leaf: SimpleQuery) -> bool:
     if leaf.operator == "noop":
         return True
     if leaf.point_attr == "_time":
-        return not leaf.path and (leaf.operator in COMPARISONS or isinstance(leaf.rhs, TimeSpan))
+        return not leaf.path and (leaf.operator in COMPARISONS or isinstance(leaf.rhs, _TIME_TESTS))
     if isinstance(leaf.rhs, OneOf):
         return len(leaf.path) == 1
     plain = len(leaf.path) == 1 and isinstance(leaf.path[0], str)
@@ -368,7 +371,7 @@ def _match_times(leaf: SimpleQuery, times: Int64s, live: Bools | None) -> Bools:
     """Return bool[n]; a time of the engine is the microsecond it lies in."""
     n = len(times)
     if _is_columnar(leaf):
-        if isinstance(leaf.rhs, TimeSpan):
+        if isinstance(leaf.rhs, _TIME_TESTS):
             return leaf.rhs.match_times(times)
         if not isinstance(leaf.rhs, datetime):
             return np.full(
@@ -397,8 +400,8 @@ def _time_bounds(query: Query) -> tuple[int, int]:
     everything = MIN_TIME_NS, MAX_TIME_NS
     if isinstance(query, SimpleQuery):
         is_time = query.point_attr == "_time" and _is_columnar(query)
-        if is_time and isinstance(query.rhs, TimeSpan):
-            return _clamp((query.rhs.start_ns, query.rhs.end_ns))
+        if is_time and isinstance(query.rhs, _TIME_TESTS):
+            return _clamp(query.rhs.bounds())
         if not is_time or query.operator == "!=" or not isinstance(query.rhs, datetime):
             return everything
         first, last = _microsecond(query.rhs)

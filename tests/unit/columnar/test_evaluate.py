@@ -16,7 +16,7 @@ from tinyflux.columnar.base import ScanRequest
 from tinyflux.columnar.evaluate import compare_numbers, prepare
 from tinyflux.columnar.parquet import ParquetStorage
 from tinyflux.columnar.points import to_points
-from tinyflux.membership import OneOf, TimeSpan
+from tinyflux.membership import OneOf, OneTime, TimeSpan
 from tinyflux.point import make_point
 from tinyflux.queries import (
     COMPARISONS,
@@ -152,7 +152,8 @@ def time_leaf(draw: st.DrawFn) -> Query:
         return compare(TimeQuery().map(lambda time: time.replace(microsecond=0)), "==", second)
     if draw(st.integers(0, 5)) == 0:  # a Point knows microseconds only
         span = TimeSpan(draw(st.integers(-4, 4)) * 1000, draw(st.integers(-4, 4)) * 1000 - 1)
-        return TimeQuery().test(span)
+        times = OneTime(frozenset({span.start_ns, 1000}), draw(st.booleans()))
+        return TimeQuery().test(span if draw(st.booleans()) else times)
     rim = st.sampled_from([datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC), None])
     return compare(TimeQuery(), draw(OPERATORS), draw(st.one_of(SOME_TIMES, rim)))
 

@@ -117,8 +117,10 @@ def split(text: str) -> tuple[str, tuple[int | None, int | None]]:
             "h = 'a' AND (time > 3 OR time = 1700000000000000000)",
             (4, None),
         ),
-        ("time IN (3, 7)", "(time = 3 OR time = 7)", (3, 7)),
-        ("time NOT IN (3)", "(time < 3 OR time > 3)", (None, None)),
+        ("time IN (3, 7)", "time IN (3, 7)", (3, 7)),
+        ("time NOT IN (3)", "time NOT IN (3)", (None, None)),
+        ("NOT time = 3", "(time < 3 OR time > 3)", (None, None)),
+        ("NOT time IN ('1970-01-01', 3)", "time NOT IN (0, 3)", (None, None)),
         # A branch without time: as in InfluxDB, the bounds are those of the whole.
         ("h = 'a' OR h = 'b' AND time > 5", "h = 'a' OR h = 'b'", (6, None)),
         ("time < 5 OR v = 1 OR time > 2", "v = 1", (3, 4)),
