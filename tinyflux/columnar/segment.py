@@ -135,8 +135,7 @@ class Segment:
     def has_field(self, name: str) -> bool:
         """Return whether rows may have a field; a damaged segment may have any."""
         try:
-            with self._finding_damage():
-                return name in self._open().fields
+            return name in self._surely(self._open).fields
         except CorruptionError:
             return True
 

@@ -19,14 +19,13 @@ from tinyflux.columnar.deletion import Deletion, FieldDrop, from_ranges
 from tinyflux.columnar.intake import Intake
 from tinyflux.columnar.memtable import Memtable
 from tinyflux.columnar.series import SeriesIndex
-from tinyflux.columnar.shard import DEFAULT_SHARD_DURATION_NS, SegmentLayer, ShardMap
+from tinyflux.columnar.shard import DEFAULT_SHARD_DURATION_NS, Masked, SegmentLayer, ShardMap
 from tinyflux.columnar.snapshot import Snapshot
 from tinyflux.errors import StorageClosed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from tinyflux.batch import Int64s
     from tinyflux.columnar.base import Shard
     from tinyflux.columnar.deletion import Mask
     from tinyflux.columnar.memory import Memory
@@ -309,9 +308,14 @@ class State:
         for number in numbers:
             name = self.index.measurement(number).name
             ids = snapshot.series(name).ids
-            rows: Int64s = np.zeros(len(ids), np.int64)
-            for source in snapshot.sources(name):
-                rows += source.rows(ids, MIN_TIME_NS, MAX_TIME_NS)
-            self.index.discard(name, rows == 0)
-            if not rows.any():
+            alive = np.zeros(len(ids), np.bool_)
+            # Those that something was deleted from are read for it: they come last.
+            for source in sorted(snapshot.sources(name), key=lambda s: isinstance(s, Masked)):
+                doubtful = np.flatnonzero(~alive)
+                if not len(doubtful):
+                    break
+                rows = source.rows(ids[doubtful], MIN_TIME_NS, MAX_TIME_NS)
+                alive[doubtful] = rows > 0
+            self.index.discard(name, ~alive)
+            if not alive.any():
                 self.intake.forget(number)
