@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 MAX_LENGTH: Final = 1024  # of a text: it is parsed before it is known to be quick
 MAX_ROWS: Final = 10_000  # that a SELECT may read, estimated
-_SHORT_S: Final = 0.002
-_LONG_S: Final = 0.005
+_SHORT_S: Final = 0.004
+_LONG_S: Final = 0.008
 _MOST_KINDS: Final = 512
 
 _SHOW: Final = (

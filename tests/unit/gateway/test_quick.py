@@ -35,7 +35,7 @@ def test_statement_is_of_the_kind_of_one_that_was_short(first: str, second: str)
     kinds.note(parse(first), PLACE, 0.001)
     assert kinds.has(parse(second), PLACE)
     assert not kinds.has(parse(second), ("other", ""))
-    kinds.note(parse(second), PLACE, 0.003)  # neither short nor long
+    kinds.note(parse(second), PLACE, 0.006)  # neither short nor long
     assert kinds.has(parse(second), PLACE)
     kinds.note(parse(second), PLACE, 0.03)
     assert not kinds.has(parse(first), PLACE)
