@@ -1,6 +1,7 @@
-"""A cache of decoded chunks: the columns of row groups of segments, least recently used out first.
+"""A cache of what was read from segments: decoded chunks (the columns of row groups) and footers.
 
-One cache serves all segments of a store, so that its bound in bytes is the bound of the store.
+Least recently used goes out first. One cache serves all stores of a process, so that its bound in
+bytes is theirs together.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 import numpy as np
 
@@ -16,15 +17,19 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from tinyflux.columnar.base import FieldColumn
+    from tinyflux.columnar.footer import Layout
 
 DEFAULT_CHUNK_BYTES: Final = 256 << 20
 _MIN_READ_BYTES: Final = 4 << 20
 
 ChunkKey: TypeAlias = "tuple[Hashable, int, str]"  # segment, row group, column
+_FOOTER: Final = (-1, "")  # in place of row group and column
 
 
 class ChunkCache:
-    """Decoded chunks by segment, row group and column name. Safe to use from many threads.
+    """Decoded chunks by segment, row group and column name, and footers by segment.
+
+    Safe to use from many threads.
 
     Args:
         max_bytes: How much to keep; a chunk larger than an eighth of it is not kept.
@@ -38,7 +43,7 @@ class ChunkCache:
         self.max_bytes = max_bytes
         self.n_bytes = 0
         self._bound = max_bytes
-        self._chunks: OrderedDict[ChunkKey, tuple[FieldColumn, int]] = OrderedDict()
+        self._things: OrderedDict[ChunkKey, tuple[object, int]] = OrderedDict()
         self._lock = threading.Lock()
 
     @property
@@ -47,26 +52,41 @@ class ChunkCache:
         return max(self.max_bytes // 8, _MIN_READ_BYTES)
 
     def __len__(self) -> int:
-        return len(self._chunks)
+        return len(self._things)
 
     def get(self, key: ChunkKey) -> FieldColumn | None:
         """Return a chunk, or None when it is not here."""
-        with self._lock:
-            found = self._chunks.get(key)
-            if found is None:
-                return None
-            self._chunks.move_to_end(key)
-            return found[0]
+        found = self._find(key)
+        return None if found is None else cast("FieldColumn", found)
 
     def put(self, key: ChunkKey, chunk: FieldColumn) -> None:
         """Keep a chunk, and let go of others as the bound demands."""
-        size = chunk_bytes(chunk)
+        self._keep(key, chunk, chunk_bytes(chunk))
+
+    def footer(self, segment: Hashable) -> Layout | None:
+        """Return the footer of a segment, or None when it is not here."""
+        found = self._find((segment, *_FOOTER))
+        return None if found is None else cast("Layout", found)
+
+    def put_footer(self, segment: Hashable, layout: Layout) -> None:
+        """Keep the footer of a segment, and let go of other things as the bound demands."""
+        self._keep((segment, *_FOOTER), layout, layout.nbytes())
+
+    def _find(self, key: ChunkKey) -> object | None:
+        with self._lock:
+            found = self._things.get(key)
+            if found is None:
+                return None
+            self._things.move_to_end(key)
+            return found[0]
+
+    def _keep(self, key: ChunkKey, thing: object, size: int) -> None:
         if size * 8 > self.max_bytes:
             return
         with self._lock:
-            old = self._chunks.pop(key, None)
+            old = self._things.pop(key, None)
             self.n_bytes += size - (old[1] if old else 0)
-            self._chunks[key] = chunk, size
+            self._things[key] = thing, size
             self._evict()
 
     def bound(self, n_bytes: int) -> None:
@@ -77,14 +97,14 @@ class ChunkCache:
 
     def _evict(self) -> None:
         while self.n_bytes > self._bound:
-            _, (_, freed) = self._chunks.popitem(last=False)
+            _, (_, freed) = self._things.popitem(last=False)
             self.n_bytes -= freed
 
     def forget(self, segment: Hashable) -> None:
-        """Let go of all chunks of a segment."""
+        """Let go of all that is of a segment."""
         with self._lock:
-            for key in [key for key in self._chunks if key[0] == segment]:
-                self.n_bytes -= self._chunks.pop(key)[1]
+            for key in [key for key in self._things if key[0] == segment]:
+                self.n_bytes -= self._things.pop(key)[1]
 
 
 def chunk_bytes(chunk: FieldColumn) -> int:

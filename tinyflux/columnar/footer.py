@@ -64,9 +64,12 @@ class SegmentInfo:
     footer_crc: int
 
 
+_INFLATED: Final = 8  # times its bytes on disk that a footer takes once pyarrow has read it
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Layout:
-    """A footer, decoded: what a segment keeps in memory once it was read from.
+    """A footer, decoded.
 
     Attributes:
         metadata: pyarrow's FileMetaData.
@@ -87,6 +90,11 @@ class Layout:
     firsts: Int64s
     lasts: Int64s
     groups: RowGroups
+
+    def nbytes(self) -> int:
+        """Return about how much memory it takes."""
+        arrays = 4 * self.ids.nbytes + len(self.document["runs"])
+        return arrays + _INFLATED * int(self.metadata.serialized_size)
 
 
 def read_footer(path: Path, info: SegmentInfo, files: FileSystem) -> Layout:

@@ -79,7 +79,6 @@ class Segment:
         self._cache = cache
         self._files = files
         self._key = object()  # of this segment in the cache
-        self._layout: Layout | None = None
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -402,12 +401,13 @@ class Segment:
         return at[rows], rows
 
     def _open(self) -> Layout:
-        layout = self._layout
+        layout = self._cache.footer(self._key)
         if layout is None:
             with self._lock:
-                layout = self._layout
+                layout = self._cache.footer(self._key)
                 if layout is None:
-                    layout = self._layout = read_footer(self.path, self.info, self._files)
+                    layout = read_footer(self.path, self.info, self._files)
+                    self._cache.put_footer(self._key, layout)
         return layout
 
     def _chunks(
