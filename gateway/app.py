@@ -223,7 +223,12 @@ class Edge:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message["headers"], *extra]
-            await send(message)
+            try:
+                await send(message)
+            except RuntimeError as exc:  # so uvloop says that the connection is closed
+                if "closed" in str(exc):
+                    raise ClientGone from exc
+                raise
 
         try:
             await app(scope, receive, send_with_headers)

@@ -12,9 +12,11 @@ import re
 import resource
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode
 
@@ -409,6 +411,8 @@ _PATHS: Final = [
     "/ping/",
     "/api/v3/write_lp?db=t",
     "/api/v1/prom/write?db=t",
+    "/api/v1/prom/read?db=t",
+    "/api/v2/buckets/x/y",
     "/write?db=t&precision=%ff",
     "/query?q=1&q=2&db",
 ]
@@ -430,3 +434,52 @@ def test_random_requests_get_no_500(target: Target) -> None:
         path, body = source.choice(_PATHS), source.randbytes(source.choice([0, 3, 200]))
         status, answer = target.ask(source.choice(methods), path, body, headers)
         assert status in {*range(200, 500), 501, 503}, (path, answer)
+
+
+_POST: Final = b"POST /write?db=t HTTP/1.1\r\nHost: x\r\n"
+_BROKEN: Final = [
+    b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"GET /query?q=SELECT%20*%20FROM%20m&db=t HTTP/1.1\r\nHost: x\r\n\r\n" * 20,
+    b"GET /query?q=" + b"A" * 70_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"GET /ping HTTP/1.1\r\nHost: x\r\n" + b"a: b\r\n" * 5000 + b"\r\n",
+    b"GET / HTTP/9.9\r\n\r\n",
+    _POST + b"Content-Length: 1000000\r\n\r\nm v=1 1\n",
+    _POST + b"Content-Length: 8\r\nContent-Length: 9\r\n\r\nm v=1 1\n",
+    _POST + b"Transfer-Encoding: chunked\r\n\r\n5\r\nm v=1\r\n",
+    b"POST /write?db=t HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    + b"F" * 17
+    + b"\r\n",
+    b"POST /query HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n",
+    b"POST /write HTTP/1.1\r\n",
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # TLS
+    b"X" * 100_000,
+    b"\r\n\r\n\r\n",
+]
+_RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: close with a reset
+
+
+def test_storm_of_broken_connections_leaves_the_server_well(target: Target) -> None:
+    """Requests cut anywhere, no requests at all, connections left open, closed or reset."""
+    source = random.Random(2)
+    left_open = []
+    for _ in range(300):
+        data = source.choice(_BROKEN)
+        if source.random() < 0.3:
+            data = data[: source.randint(1, len(data))]
+        elif source.random() < 0.1:
+            data = source.randbytes(source.randint(1, 3000))
+        connection = socket.create_connection(("127.0.0.1", target.port), timeout=PATIENCE_S)
+        with suppress(OSError):  # refused in the middle
+            connection.sendall(data)
+        end = source.random()
+        if end < 0.3:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        if end < 0.7:
+            connection.close()
+        else:
+            left_open.append(connection)
+    status, _ = target.ask("GET", "/ping")
+    assert status == 204
+    for connection in left_open:
+        connection.close()
+    assert "Traceback" not in target.log.read_text()
