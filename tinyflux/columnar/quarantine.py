@@ -23,7 +23,7 @@ from tinyflux.columnar.base import Gap
 from tinyflux.columnar.files import gap_name, gap_number, segment_name, write_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from pathlib import Path
 
     from tinyflux.columnar.files import FileSystem
@@ -44,6 +44,7 @@ class Quarantine:
 
     def __init__(self, directory: Path, files: FileSystem) -> None:
         self.gaps: tuple[Gap, ...] = ()
+        self._written: set[int] = set()
         self._directory = directory
         self._files = files
         self._lock = threading.Lock()
@@ -59,6 +60,7 @@ class Quarantine:
             except (ValueError, TypeError, OSError) as exc:
                 # Counted and shown, though nobody knows which rows it was about.
                 gap = Gap(number, "", MIN_TIME_NS, MAX_TIME_NS, 0, f"{name}: {exc}")
+            self._written.add(number)
             self.note(gap)
             logger.error("rows are in quarantine: directory=%s gap=%s", self._directory, gap)
 
@@ -77,7 +79,18 @@ class Quarantine:
         self._files.make_directory(self._directory)
         data = orjson.dumps(dataclasses.asdict(gap), option=orjson.OPT_APPEND_NEWLINE)
         write_file(self._files, self._directory / gap_name(gap.number), data)
+        self._written.add(gap.number)
         self.note(gap)
+
+    def keep_live(self, live: Collection[int]) -> None:
+        """Forget gaps that were only noted, of segments that are not live any more.
+
+        They were replaced without loss, or what they had was to go.
+        """
+        with self._lock:
+            self.gaps = tuple(
+                gap for gap in self.gaps if gap.number in self._written or gap.number in live
+            )
 
     def take(self, path: Path) -> None:
         """Move a damaged file here; one that cannot be moved is moved by a later opening."""
@@ -92,7 +105,7 @@ class Quarantine:
             if gap.measurement == measurement:
                 renamed = dataclasses.replace(gap, measurement=name)
                 self.note(renamed)
-                if gap_name(gap.number) in self._files.names(self._directory):
+                if gap.number in self._written:
                     self._try(lambda gap=renamed: self.write(gap))  # type: ignore[misc]
 
     def forget(self, is_over: Callable[[Gap], bool]) -> None:

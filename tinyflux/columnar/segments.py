@@ -381,7 +381,6 @@ class Segments:
                 lossy.add(gap.number)
         gone = {segment.info.number for _, segment in damaged}
         change = self._commit(self._manifest_with(added, gone), added, gone, frozenset())
-        self.quarantine.forget(lambda gap: gap.number in gone - lossy)
         return change._replace(mended=frozenset(lossy))
 
     def _choose(
@@ -520,6 +519,7 @@ class Segments:
                 self.quarantine.take(segment.path)
             else:
                 self._store.retire(segment)
+        self.quarantine.keep_live({info.number for info in self.manifest.segments})
         self._store.drop_series(file.number for file in dead)
 
     def _segment(self, info: SegmentInfo) -> Segment:
