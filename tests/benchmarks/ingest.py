@@ -95,8 +95,8 @@ def cases(hosts: int, hours: float) -> Iterator[Case]:
         for load in (Load(name, plain), Load(f"{name}, gzip", zipped, GZIP)):
             for connections in (1, 2):
                 yield _case(load, plain, connections)
-    for size in (16, 100):
-        small = bodies(telegraf(hosts // 5, hours * size / 400), size)
+    for size, part in ((16, 5), (100, 2)):
+        small = bodies(telegraf(hosts // 5, hours / part), size)
         for connections in (8, 1):
             yield _case(Load(f"Telegraf-like, {size} lines a body", small), small, connections)
 
