@@ -12,7 +12,7 @@ from gateway.sources import CastReader
 from grammar import ast
 from tinyflux.batch import MIN_TIME_NS, FieldType
 from tinyflux.columnar.base import AggregateRequest, AggregateTable, Call, CallColumn, Reader
-from tinyflux.errors import LimitExceeded
+from tinyflux.errors import LimitExceeded, MemoryExceeded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -78,6 +78,8 @@ def aggregate(
     reader = _with_casts(table, known)
     try:
         answer = reader.aggregate(request)
+    except MemoryExceeded:
+        raise  # it names a cheaper question
     except LimitExceeded as exc:
         raise StatementError(
             f"{exc}: ask for a shorter time range, wider windows or fewer groups, or raise "

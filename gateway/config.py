@@ -68,8 +68,8 @@ class Settings:
     )
     memory_bytes: int = _setting(
         0,
-        "About how much memory the process is to take, by which the points in memory and what was "
-        "read from segments are bounded for all stores together; 0 is a quarter of the machine's, "
+        "How much memory the process is to take: points in memory, caches and what queries work "
+        "with are bounded for all stores together; 0 is a quarter of the machine's or container's, "
         "at most 1 GB.",
     )
     retention_interval_s: float = _setting(
@@ -126,7 +126,9 @@ class Settings:
         1000, "Writes waiting for the writer thread; one more gets 503.", minimum=1
     )
     max_queued_write_bytes: int = _setting(
-        128_000_000, "Bytes of bodies read or waiting at once; more gets 503.", minimum=1
+        128_000_000,
+        "Bytes of bodies read or waiting at once; more gets 503. Less when memory_bytes is small.",
+        minimum=1,
     )
     max_series_per_database: int = _setting(
         1_000_000,
@@ -178,8 +180,8 @@ class Settings:
     )
     max_query_bytes: int = _setting(
         1 << 30,
-        "Estimated bytes of the rows of one SELECT; more are refused before they are made. 0 is "
-        "no limit.",
+        "Estimated bytes of the rows of one SELECT; more are refused before they are made, as are "
+        "more than memory_bytes has room for. 0 is no limit of its own.",
     )
     max_row_limit: int = _setting(
         0, "Rows of an unchunked answer before it is cut and marked partial; 0 is no limit."

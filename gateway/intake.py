@@ -54,6 +54,9 @@ class Intake:
         self._metrics = metrics
         self._answers = _Answers()
         self._bytes_held = 0  # of bodies that are read or wait; touched by the event loop only
+        # What waits is in memory as points will be; one body of the largest size always fits.
+        room = max(catalog.memory.points_bytes, settings.max_body_bytes)
+        self._most_bytes_held = min(settings.max_queued_write_bytes, room)
 
     async def store(self, scope: Scope, receive: Receive, describe: Describe) -> None:
         """Return once the points of a request are durable.
@@ -84,7 +87,7 @@ class Intake:
                     chunks.append(chunk)
                     held += len(chunk)
                     self._bytes_held += len(chunk)
-                    if self._bytes_held > self._settings.max_queued_write_bytes:
+                    if self._bytes_held > self._most_bytes_held:
                         raise Overloaded("request throttled, too many bytes of writes wait")
             self._metrics.count(write_body_bytes=held)
             write.body = b"".join(chunks)

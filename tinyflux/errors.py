@@ -4,6 +4,7 @@
       QueryError (ValueError)            a query that can never be answered
       FieldTypeConflict (ValueError)     a value of another type than its field has
       LimitExceeded (RuntimeError)       a bound of the configuration was reached
+        MemoryExceeded                   that of the memory; it says what needs less
       StorageError (OSError)
         CorruptionError                  bytes on disk that are not what was written
         StorageLocked                    another process owns the data directory
@@ -35,6 +36,10 @@ class FieldTypeConflict(TinyFluxError, ValueError):
 
 class LimitExceeded(TinyFluxError, RuntimeError):
     """A configured bound was reached: the request is refused, nothing is half done."""
+
+
+class MemoryExceeded(LimitExceeded):
+    """The memory budget has no room for what was asked; the text names a cheaper question."""
 
 
 class StorageError(TinyFluxError, OSError):

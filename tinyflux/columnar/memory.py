@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Final, Protocol, Self
 from weakref import WeakKeyDictionary
 
 from tinyflux.columnar.chunks import ChunkCache
-from tinyflux.errors import LimitExceeded
+from tinyflux.errors import MemoryExceeded
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -160,7 +160,7 @@ class Memory:
         """Return a claim to working memory, waiting for it as long as is allowed.
 
         Raises:
-            LimitExceeded: It is more than there is, or others held it all the time.
+            MemoryExceeded: It is more than there is, or others held it all the time.
         """
         claim = Claim(self)
         claim.grow(n_bytes)
@@ -176,7 +176,7 @@ class Memory:
         if self.work_bytes == UNLIMITED:
             return
         if held + n_bytes > self.most_bytes:
-            raise LimitExceeded(
+            raise MemoryExceeded(
                 f"memory-bytes limit exceeded: about {held + n_bytes} bytes are needed at once, "
                 f"memory_bytes leaves {self.most_bytes} to a query: {_CHEAPER}"
             )
@@ -185,7 +185,7 @@ class Memory:
             while self._free() < n_bytes:
                 left_s = deadline_s - time.monotonic()
                 if left_s <= 0:
-                    raise LimitExceeded(
+                    raise MemoryExceeded(
                         f"memory-bytes limit exceeded: about {held + n_bytes} bytes are needed at "
                         f"once, and other queries hold too much of the {self.work_bytes} that "
                         f"memory_bytes leaves to all: try again later, or {_CHEAPER}"
@@ -256,7 +256,7 @@ class Claim:
         """Hold at least so many bytes, besides those that are kept.
 
         Raises:
-            LimitExceeded: As in `Memory.claim`; what was held is held still.
+            MemoryExceeded: As in `Memory.claim`; what was held is held still.
         """
         more = self._kept + n_bytes - self.n_bytes
         if more > 0:
