@@ -6,6 +6,7 @@ The compiled reader is built for these tests if a compiler is there; nothing is 
 from __future__ import annotations
 
 import importlib.util
+import os
 import random
 import shutil
 import struct
@@ -56,7 +57,7 @@ rows = st.tuples(
 
 
 def _compiled(folder: Path) -> ModuleType:
-    """Return native.c, compiled with every warning an error."""
+    """Return native.c, compiled with every warning an error and what NATIVE_CFLAGS adds."""
     compiler = shutil.which("cc")
     include = sysconfig.get_paths()["include"]
     if compiler is None or not Path(include, "Python.h").exists():
@@ -64,6 +65,7 @@ def _compiled(folder: Path) -> ModuleType:
     source = Path(bulk.__file__).with_name("native.c")
     target = folder / "_native.so"
     flags = ["-O1", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", f"-I{include}"]
+    flags += os.environ.get("NATIVE_CFLAGS", "").split()
     subprocess.run([compiler, *flags, str(source), "-o", str(target)], check=True)
     spec = importlib.util.spec_from_file_location("_native", target)
     assert spec is not None
