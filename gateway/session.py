@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gateway.errors import StatementError
 from gateway.metrics import Metrics
@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from gateway.config import Settings
     from gateway.users import User
     from tinyflux.columnar.memory import Claim
+
+
+_TIMEOUT: Final = (
+    "query-timeout limit exceeded: ask for a shorter time range, fewer series or a roll-up, or "
+    "raise query_timeout_s"
+)
 
 
 class Interrupt:
@@ -49,10 +55,11 @@ class Interrupt:
         """Go on, or stop here.
 
         Raises:
-            StatementError: `query interrupted` or `query-timeout limit exceeded`, as influxd says.
+            StatementError: `query interrupted` or `query-timeout limit exceeded`, as influxd says,
+                and what could be done.
         """
         if self._deadline is not None and time.monotonic() > self._deadline:
-            self.trip("query-timeout limit exceeded")
+            self.trip(_TIMEOUT)
         if self._reason:
             raise StatementError(self._reason)
 

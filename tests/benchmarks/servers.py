@@ -102,8 +102,14 @@ def _running_victoria(directory: Path) -> Iterator[tuple[str, int]]:
     """Run a VictoriaMetrics; it takes line protocol at /write, and has no databases."""
     [port] = free_ports(1)
     address = f"127.0.0.1:{port}"
-    # The data of the benchmarks are of 2023.
-    flags = [f"-storageDataPath={directory}", f"-httpListenAddr={address}", "-retentionPeriod=100y"]
+    flags = [
+        f"-storageDataPath={directory}",
+        f"-httpListenAddr={address}",
+        "-retentionPeriod=100y",  # the data of the benchmarks are of 2023
+        "-search.disableCache",  # of answers
+        "-http.connTimeout=1h",
+        "-http.idleConnTimeout=1h",
+    ]
     with (directory / "victoria.log").open("wb") as output:
         process = subprocess.Popen([VICTORIA, *flags], stdout=output, stderr=subprocess.STDOUT)
     try:

@@ -313,9 +313,8 @@ def hasty() -> Iterator[TestClient]:
 
 
 def test_query_that_takes_too_long_fails_with_influxds_words(hasty: TestClient) -> None:
-    assert hasty.get("/query?q=SHOW+DATABASES").json() == {
-        "results": [{"statement_id": 0, "error": "query-timeout limit exceeded"}]
-    }
+    [result] = hasty.get("/query?q=SHOW+DATABASES").json()["results"]
+    assert result["error"].startswith("query-timeout limit exceeded: ask for ")
 
 
 def test_form_over_the_body_limit_answers_413() -> None:
