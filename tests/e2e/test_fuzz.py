@@ -145,6 +145,13 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
         "SELECT f INTO m2 FROM m; SELECT f INTO m2 FROM m2",
         f"SELECT chande_momentum_oscillator(f, {HUGE}) FROM m",
         f"SELECT mean(f) FROM m {RANGE} GROUP BY time(1d) tz('../../etc/passwd')",
+        f"SELECT f FROM m WHERE time NOT IN ({','.join(map(str, range(10_000)))})",
+        f"DELETE FROM m WHERE time NOT IN ({','.join(map(str, range(10_000)))})",
+        f"SELECT f FROM m WHERE i IN ({','.join(['9' * 20, '1e', '-0.5'] * 3000)})",
+        f"SELECT f FROM m WHERE host LIKE '{'%_' * 20_000}'",
+        "SELECT f FROM m WHERE " + "NOT " * 20_000 + "f > 1",
+        f"SELECT f FROM m ORDER BY {','.join(['f DESC', 'time', 'f'] * 3000)} LIMIT 1",
+        f"SELECT f FROM m HAVING {' OR '.join(f'f = {i}' for i in range(500))} LIMIT 1",
     ],
     ids=lambda text: text[:50],
 )
@@ -275,6 +282,10 @@ _WORDS: Final = [
     "1ns",
     "AND",
     "OR",
+    "NOT",
+    "IN",
+    "LIKE",
+    "HAVING",
     "mean",
     "count",
     "distinct",
@@ -357,11 +368,30 @@ _SELECTS: Final = st.builds(
     st.sampled_from(
         ["m", "/.*/", "m, nothing", f"(SELECT mean(f) AS f FROM m {RANGE} GROUP BY *)"]
     ),
-    st.sampled_from(["", RANGE, f"{RANGE} AND f > 3 AND host !~ /h[1-5]/", "WHERE s = 1 OR b"]),
+    st.sampled_from(
+        [
+            "",
+            RANGE,
+            f"{RANGE} AND f > 3 AND host !~ /h[1-5]/",
+            "WHERE s = 1 OR b",
+            "WHERE NOT (host IN ('h1', '') OR s LIKE '%a_' AND i NOT IN (1, 2.5, true))",
+            "WHERE (time > 5 AND time < 9) OR NOT (time < 1000s AND host NOT LIKE 'h%')",
+        ]
+    ),
     st.sampled_from(
         ["", "GROUP BY *", "GROUP BY time(7s), host fill(linear)", "GROUP BY time(1m) fill(-1)"]
     ),
-    st.sampled_from(["", "ORDER BY time DESC LIMIT 2", f"LIMIT {HUGE}", "OFFSET 5 SLIMIT 1"]),
+    st.sampled_from(
+        [
+            "",
+            "ORDER BY time DESC LIMIT 2",
+            f"LIMIT {HUGE}",
+            "OFFSET 5 SLIMIT 1",
+            "HAVING mean > 1 OR NOT f > i AND host LIKE 'h%'",
+            "HAVING count IN (0, 1) ORDER BY count DESC, time SLIMIT 2",
+            "ORDER BY f, host DESC LIMIT 3",
+        ]
+    ),
 )
 _TEXTS: Final = st.one_of(_SELECTS, st.lists(st.sampled_from(_WORDS), max_size=30).map(" ".join))
 
