@@ -75,7 +75,7 @@ def test_origin_gets_cors_headers(client: TestClient) -> None:
     ("error", "status", "text"),
     [
         (StorageReadOnly("the log failed"), 503, "the log failed"),
-        (StorageError("disk on fire"), 500, "disk on fire"),
+        (StorageError("disk on fire"), 503, "disk on fire"),
         (TinyFluxError("something"), 500, "something"),
         (RuntimeError("secret detail"), 500, "internal error"),
         (MemoryError(), 503, "out of memory"),
