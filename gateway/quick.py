@@ -12,6 +12,7 @@ template variables ask takes little more. Such a statement runs on the event loo
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -26,6 +27,7 @@ MAX_LENGTH: Final = 1024  # of a text: it is parsed before it is known to be qui
 MAX_ROWS: Final = 10_000  # that a SELECT may read, estimated
 _SHORT_S: Final = 0.004
 _LONG_S: Final = 0.008
+_PAUSE_S: Final = 30.0
 _MOST_KINDS: Final = 512
 
 _SHOW: Final = (
@@ -49,7 +51,7 @@ class QuickKinds:
     """The kinds of statements that took little CPU lately. Safe to use from many threads."""
 
     def __init__(self) -> None:
-        self._kinds: dict[Hashable, None] = {}
+        self._known: dict[Hashable, float] = {}  # kind -> when it may be quick, 0.0 for now
 
     def has(self, statements: Sequence[ast.Statement], place: tuple[str, str]) -> bool:
         """Return whether statements are one of a quick kind.
@@ -58,23 +60,23 @@ class QuickKinds:
             statements: Those of a request.
             place: Its database and retention policy.
         """
-        return bool(self._kinds) and _kind(statements, place) in self._kinds
+        return bool(self._known) and self._known.get(_kind(statements, place)) == 0.0
 
     def note(
         self, statements: Sequence[ast.Statement], place: tuple[str, str], cpu_s: float
     ) -> None:
-        """Note how much CPU statements took, to their last byte."""
-        if _SHORT_S <= cpu_s <= _LONG_S:
-            return
+        """Note how much CPU statements took, to their last byte.
+
+        A kind that takes long once, as between writes, is not quick for a while.
+        """
         kind = _kind(statements, place)
-        if kind is None:
+        if kind is None or _SHORT_S <= cpu_s <= _LONG_S:
             return
-        if cpu_s > _LONG_S:
-            self._kinds.pop(kind, None)
-        elif kind not in self._kinds:
-            if len(self._kinds) >= _MOST_KINDS:
-                self._kinds = {}
-            self._kinds[kind] = None
+        is_long, now_s = cpu_s > _LONG_S, time.monotonic()
+        if is_long or self._known.get(kind, 0.0) < now_s:
+            if len(self._known) >= _MOST_KINDS:
+                self._known = {}
+            self._known[kind] = now_s + _PAUSE_S if is_long else 0.0
 
 
 def _kind(statements: Sequence[ast.Statement], place: tuple[str, str]) -> Hashable | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -29,7 +30,9 @@ LINES = "\n".join(f"m,host=h{n % 40} v={n}i {n}" for n in range(4000))
         ("SHOW TAG VALUES WITH KEY = a", "SHOW TAG VALUES WITH KEY = a"),
     ],
 )
-def test_statement_is_of_the_kind_of_one_that_was_short(first: str, second: str) -> None:
+def test_statement_is_of_the_kind_of_one_that_was_short(
+    first: str, second: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     kinds = QuickKinds()
     assert not kinds.has(parse(second), PLACE)
     kinds.note(parse(first), PLACE, 0.001)
@@ -38,7 +41,12 @@ def test_statement_is_of_the_kind_of_one_that_was_short(first: str, second: str)
     kinds.note(parse(second), PLACE, 0.006)  # neither short nor long
     assert kinds.has(parse(second), PLACE)
     kinds.note(parse(second), PLACE, 0.03)
+    kinds.note(parse(second), PLACE, 0.001)  # for a while it is not believed
     assert not kinds.has(parse(first), PLACE)
+    later_s = time.monotonic() + 60
+    monkeypatch.setattr(time, "monotonic", lambda: later_s)
+    kinds.note(parse(second), PLACE, 0.001)
+    assert kinds.has(parse(first), PLACE)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +74,7 @@ def test_kinds_are_bounded() -> None:
     kinds = QuickKinds()
     for n in range(3 * quick._MOST_KINDS):
         kinds.note(parse(f"SELECT v{n} FROM m"), PLACE, 0.0)
-    assert len(kinds._kinds) <= quick._MOST_KINDS
+    assert len(kinds._known) <= quick._MOST_KINDS
 
 
 # --- over HTTP ------------------------------------------------------------------------------------
