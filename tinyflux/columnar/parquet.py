@@ -498,7 +498,9 @@ class ParquetStorage(LiveReader, ItemStorage):
         """
         with self._lock:
             self._state.check_open()
-            return self._state.shards()
+            shard_map, layers = self._state.shard_map, self._state.layers
+            views = [table.view() for table in layers.memtables]
+        return shard_map.occupied(layers.segments, views)
 
     def drop_shard(self, shard: Shard) -> bool:
         """Remove a shard with its points, durably; returns whether it was there."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from tinyflux.batch import Int64s
     from tinyflux.columnar.deletion import Mask
+    from tinyflux.columnar.memtable import MemtableView
     from tinyflux.columnar.scan import Source
     from tinyflux.columnar.segment import Segment
 
@@ -75,6 +76,15 @@ class ShardMap:
             shards.append(self.at(int(times[row])))
             row = int(np.searchsorted(times, shards[-1].last_ns, "right"))
         return shards
+
+    def occupied(self, segments: SegmentLayer, views: Iterable[MemtableView]) -> list[Shard]:
+        """Return the shards that segments, also of deleted rows, or rows in memory are in."""
+        found = {self.at(segment.info.shard_ns) for segment in segments.all_segments()}
+        for view in views:
+            for number in view.measurements():
+                for run in view.sources(number):
+                    found.update(self.of(run))
+        return sorted(found)
 
     def split(self, run: Run) -> Iterator[tuple[Shard, Run]]:
         """Yield each shard that has rows of a run, ascending, with these rows."""

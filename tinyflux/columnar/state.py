@@ -26,7 +26,6 @@ from tinyflux.errors import StorageClosed
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from tinyflux.columnar.base import Shard
     from tinyflux.columnar.deletion import Mask
     from tinyflux.columnar.memory import Memory
     from tinyflux.columnar.memtable import Block, MemtableView
@@ -120,17 +119,6 @@ class State:
         """Which shard a time belongs to."""
         return self._shard_map if self.segments is None else self.segments.shard_map
 
-    def shards(self) -> list[Shard]:
-        """Return the shards that have rows, also deleted ones of segments, ascending."""
-        shard_map, (segments, *_) = self.shard_map, self.layers
-        views = [table.view() for table in self.layers.memtables]
-        found = {shard_map.at(segment.info.shard_ns) for segment in segments.all_segments()}
-        for view in views:
-            for number in view.measurements():
-                for run in view.sources(number):
-                    found.update(shard_map.of(run))
-        return sorted(found)
-
     # Changing
 
     def set_shard_duration(self, duration_ns: int) -> None:
@@ -220,8 +208,10 @@ class State:
         """
         numbers: Sequence[int]
         if self.segments is None:
-            inside = [s for s in self.shards() if s.first_ns >= first_ns and s.last_ns <= last_ns]
-            numbers, n_shards = self.layers.memtable.cut(first_ns, last_ns), len(inside)
+            memtable = self.layers.memtable
+            found = self.shard_map.occupied(self.layers.segments, [memtable.view()])
+            n_shards = sum(first_ns <= start and end <= last_ns for start, end in found)
+            numbers = memtable.cut(first_ns, last_ns)
         else:
             numbers, shards = self.segments.hide(first_ns, last_ns)
             self.show_segments()
