@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tinyflux.batch import PointBatch, Tags
     from tinyflux.columnar.series import SeriesIndex
 
+_MOST_REASONS = 1000  # that are told apart, of one batch
 _MOST_SHOWN = 200  # characters of a name in a reason
 
 
@@ -73,6 +74,8 @@ class SeriesLimits:
             if not reason and room <= 0:
                 reason = too_many = too_many or self._too_many_series()
             if reason:
+                if len(reasons) >= _MOST_REASONS and reason not in reasons:
+                    reason = next(iter(reasons))  # counted there: each may be about another value
                 reasons[reason] += int(points[row])
                 gone[row] = True
             else:

@@ -164,3 +164,12 @@ def test_the_points_that_come_in_are_those_of_a_naive_check(
     assert store.series_count() == len(known)
     names = store.measurements()
     assert sum(len(f) for name in names for f in store.scan(ScanRequest(name))) == n_stored
+
+
+def test_reasons_are_bounded_and_all_points_counted() -> None:
+    store = ParquetStorage(overwrite=True, limits=SeriesLimits(0, 1))
+    rows = [("m", (("t", f"v{number}"),)) for number in range(2_000)]
+    result = store.append_batch(batch_of(rows))
+    assert result.stored == 1
+    assert sum(rejection.points for rejection in result.rejected) == 1_999
+    assert len(result.rejected) == 1_000
