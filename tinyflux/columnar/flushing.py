@@ -131,6 +131,20 @@ class Flushing:
             self._finish(change)
         return True
 
+    @property
+    def is_damaged(self) -> bool:
+        """Whether segments were found damaged of which it is not known what is left."""
+        return bool(self._segments.damaged(self._state.index.view()))
+
+    def mend(self) -> None:
+        """Write what is left of damaged segments anew.
+
+        Raises:
+            OSError: It could not be written; nothing was changed.
+        """
+        with self._segments.step:
+            self._mend()
+
     def _mend(self) -> bool:
         """Set damaged segments aside, and write what is left of them anew; return if there were."""
         change = self._segments.mend(self._state.index.view())

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from tinyflux.columnar.chunks import ChunkCache
     from tinyflux.columnar.files import FileSystem, Lock
     from tinyflux.columnar.limits import SeriesLimits
+    from tinyflux.columnar.rewrite import Rewrite
     from tinyflux.columnar.snapshot import Snapshot
     from tinyflux.columnar.wal import Entry, SyncMode
     from tinyflux.point import Point
@@ -335,15 +336,8 @@ class ParquetStorage(LiveReader, ItemStorage):
             scan: Which points.
             touched: Gets the ids of their series.
         """
-        with self._lock:
-            self._check_writable()
-            self._drain()
-            index = self._state.index
-            plan = plan_rewrite(self.snapshot(), index, [scan], _all, most_ranges=_MOST_RANGES)
-            if plan.n_out:
-                self._replace(plan.deletion, plan.batch)
+        plan = self._rewrite([scan], _all, most_ranges=_MOST_RANGES)
         touched.update(plan.deletion.ids.tolist())
-        self._flush_when_due()
         return not plan.is_complete or self._state.layers.segments.n_deleted > _MOST_RANGES
 
     def rewrite(
@@ -352,15 +346,33 @@ class ParquetStorage(LiveReader, ItemStorage):
         change: Callable[[Frame], Replacement | None],
     ) -> int:
         """Take points out and put others in their place, durably, as one step."""
-        with self._lock:
-            self._check_writable()
-            self._drain()
-            plan = plan_rewrite(self.snapshot(), self._state.index, requests, change)
-            if not plan.n_out:
-                return 0
-            self._replace(plan.deletion, plan.batch)
+        return self._rewrite(requests, change).n_out
+
+    def _rewrite(
+        self,
+        requests: Sequence[ScanRequest],
+        change: Callable[[Frame], Replacement | None],
+        most_ranges: int = 0,
+    ) -> Rewrite:
+        """Plan a rewrite and do it, as one step.
+
+        When the plan finds damage, that is mended and the plan made anew: rows that can still be
+        read must not be overlooked.
+        """
+        while True:
+            with self._lock:
+                self._check_writable()
+                self._drain()
+                plan = plan_rewrite(
+                    self.snapshot(), self._state.index, requests, change, most_ranges=most_ranges
+                )
+                if self._flushing is None or not self._flushing.is_damaged:
+                    if plan.n_out:
+                        self._replace(plan.deletion, plan.batch)
+                    break
+            self._flushing.mend()
         self._flush_when_due()
-        return plan.n_out
+        return plan
 
     def replace_all(self, batch: PointBatch) -> None:
         """Put a batch in the place of everything stored, durably, as one step.

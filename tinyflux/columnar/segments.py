@@ -342,6 +342,17 @@ class Segments:
             added.append((number, self._segment(info)))
         return self._commit(self._manifest_with(added, numbers), added, numbers, frozenset())
 
+    def damaged(self, index: IndexView) -> list[tuple[int, Segment]]:
+        """Return the measurements (their numbers) and segments that `mend` has to look at."""
+        names = index.names()
+        return [
+            (number, segment)
+            for number, segments in self.layer.segments.items()
+            if number in names
+            for segment in segments
+            if segment.damage is not None
+        ]
+
     def mend(self, index: IndexView) -> Change | None:
         """Write what is left of damaged segments anew, durably; None when none is damaged.
 
@@ -350,13 +361,7 @@ class Segments:
         Raises:
             OSError: It could not be written; nothing was changed.
         """
-        names = index.names()
-        damaged = [
-            (number, segment)
-            for number, segments in self.layer.segments.items()
-            for segment in segments
-            if segment.damage is not None and number in names
-        ]
+        damaged = self.damaged(index)
         if not damaged:
             return None
         if not self._store.has_manifest:

@@ -10,6 +10,7 @@ import re
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
@@ -17,12 +18,12 @@ from tests.crash.crashfs import Crash, CrashFS
 from tests.crash.test_power_cut import STORE
 from tests.unit.columnar_segments.test_segments_in_a_store import batch, parquet_files
 from tinyflux.batch import MAX_TIME_NS, MIN_TIME_NS
-from tinyflux.columnar.base import DeleteRequest, ScanRequest
+from tinyflux.columnar.base import DeleteRequest, Replacement, ScanRequest
 from tinyflux.columnar.check import check_store
 from tinyflux.columnar.footer import ROW_GROUP_ROWS
 from tinyflux.columnar.parquet import ParquetStorage
 from tinyflux.errors import CorruptionError, StorageError
-from tinyflux.queries import TagQuery
+from tinyflux.queries import FieldQuery, TagQuery
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -374,4 +375,21 @@ def test_an_error_of_one_moment_is_no_damage_and_one_that_stays_is(
     settled(store)
     assert store.stats()["segments_damaged"] == 1
     assert (tmp_path / "quarantine" / "000001.parquet").exists()
+    store.close()
+
+
+@pytest.mark.parametrize("how", ["rewrite", "delete"])
+def test_what_is_left_of_a_damaged_segment_is_not_overlooked(tmp_path: Path, how: str) -> None:
+    n = 2 * ROW_GROUP_ROWS
+    flushed(tmp_path, range(n)).close()
+    damage(parquet_files(tmp_path)[0], row_group=0)
+    store = ParquetStorage(tmp_path, overwrite=True)
+    condition = FieldQuery().v < n - 10
+    if how == "delete":
+        store.delete(DeleteRequest("cpu", condition))
+    else:
+        store.rewrite([ScanRequest("cpu", condition)], lambda f: Replacement(np.ones(len(f), bool)))
+    settled(store)
+    assert times(store) == [*range(n - 10, n)]
+    assert len(store.gaps("cpu", *ALL)) == 1
     store.close()
