@@ -12,6 +12,7 @@ a writer waits for it only when too much is.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from typing import TYPE_CHECKING, Final
@@ -87,15 +88,25 @@ class Flushing:
             StorageReadOnly: The log failed.
         """
         with self._segments.step:
-            self._mend()
-            try:
-                self._flush()
-            except CorruptionError:
-                self._mend()  # of segments; series files are written anew
-                self._flush()
+            self._flush()
 
     def _flush(self, *, anyway: bool = False) -> None:
-        """Do a flush; the caller holds the step. anyway: also when nothing is in memory."""
+        """Do a flush; the caller holds the step. anyway: also when nothing is in memory.
+
+        Damaged segments are mended, those that the flush finds too.
+        """
+        self._mend()
+        for n_tries in itertools.count():
+            try:
+                self._flush_once(anyway=anyway)
+            except CorruptionError:
+                # A series file is not mended: the second try writes it anew.
+                if not self._mend() and n_tries:
+                    raise
+            else:
+                return
+
+    def _flush_once(self, *, anyway: bool) -> None:
         anyway = anyway or self._log.is_suspect
         state = self._state
         with self._lock:
@@ -147,6 +158,7 @@ class Flushing:
 
     def _mend(self) -> bool:
         """Set damaged segments aside, and write what is left of them anew; return if there were."""
+        self._state.check_open()
         change = self._segments.mend(self._state.index.view())
         if change is not None:
             self._finish(change)
@@ -166,7 +178,6 @@ class Flushing:
                 table.with_rows_in(first_ns, last_ns) for table in self._state.layers.memtables
             )
         with self._segments.step:
-            self._mend()
             if must_flush:
                 self._flush()
             with self._lock:
