@@ -155,10 +155,15 @@ def alternatives(condition: ast.Expr) -> list[ast.Expr]:
             found = alternatives(lhs) + alternatives(rhs)
         case ast.BinaryExpr("AND", lhs, rhs):
             left, right = alternatives(lhs), list(map(_parenthesised, alternatives(rhs)))
+            _check_alternatives(len(left) * len(right))
             found = [ast.BinaryExpr("AND", a, b) for a in map(_parenthesised, left) for b in right]
-    if len(found) > _MAX_ALTERNATIVES:
-        raise StatementError(f"condition on time has more than {_MAX_ALTERNATIVES} alternatives")
+    _check_alternatives(len(found))
     return found
+
+
+def _check_alternatives(count: int) -> None:
+    if count > _MAX_ALTERNATIVES:
+        raise StatementError(f"condition on time has more than {_MAX_ALTERNATIVES} alternatives")
 
 
 def _each_time(values: Sequence[ast.Expr], *, is_negated: bool) -> list[ast.Expr]:

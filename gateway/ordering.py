@@ -13,7 +13,7 @@ import numpy as np
 
 from gateway.conditions import MATH_IN_CONDITIONS, check_condition, compile_condition
 from gateway.errors import StatementError
-from gateway.timerange import split_condition
+from gateway.timerange import exact_condition
 from grammar import ast
 from grammar.printer import to_influxql
 from tinyflux.batch import FieldType
@@ -54,7 +54,7 @@ def resolve_having(having: ast.Expr | None, names: Names) -> ast.Expr | None:
     if having is None:
         return None
     resolved = _resolved(having, names)
-    check_condition(split_condition(resolved, now_ns=0)[0])
+    check_condition(exact_condition(resolved, now_ns=0))
     return resolved
 
 
@@ -98,10 +98,11 @@ def _unknown(clause: str, name: str) -> StatementError:
 # --- running --------------------------------------------------------------------------------------
 def having_rows(answer: Answer, having: ast.Expr, now_ns: int, timezone: str) -> Bools:
     """Return bool[n], the rows that pass a HAVING; an empty cell is a missing field."""
-    condition, bounds = split_condition(having, now_ns, timezone)
-    keep: Bools = (answer.times >= bounds.start_ns) & (answer.times <= bounds.end_ns)
+    condition = exact_condition(having, now_ns, timezone)
     query = compile_condition(condition, {name: column.type for name, column in answer.columns})
-    return keep if query is None else keep & match_rows(query, answer.as_frame())
+    if query is None:
+        return np.ones(len(answer.rows), np.bool_)
+    return match_rows(query, answer.as_frame())
 
 
 def ordered(answer: Answer, sort_fields: Sequence[ast.SortField], time_name: str) -> Answer:

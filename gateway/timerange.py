@@ -111,6 +111,15 @@ def split_condition(
     return None, _bounds(*_comparison(condition), now_ns, timezone)
 
 
+def exact_condition(condition: ast.Expr, now_ns: int, timezone: str = "") -> ast.Expr:
+    """Return a condition with its times as literals in ns, in their places wherever they stand.
+
+    Raises:
+        StatementError: As `split_condition` does.
+    """
+    return _resolved(condition, now_ns, timezone)[0]
+
+
 def _is_exact(condition: ast.Expr) -> bool:
     """Return whether time is compared in a way that the condition itself has to keep."""
     match condition:

@@ -85,6 +85,8 @@ def test_having_of_rows_comes_before_limit_and_offset(rows: Rows) -> None:
 def test_having_and_time_inside_of_it(rows: Rows) -> None:
     found = rows("SELECT v FROM m WHERE host = 'a' HAVING time < 5 OR time > 15")
     assert found == [(None, [[0, 5], [20, 3]])]
+    found = rows("SELECT v FROM m WHERE host = 'a' HAVING v = 3 OR time < 5")
+    assert found == [(None, [[0, 5], [20, 3]])]
     assert rows("SELECT time AS t, v FROM m WHERE host = 'a' HAVING t = 10") == [(None, [[10, 1]])]
 
 
