@@ -101,7 +101,7 @@ def test_every_flipped_bit_is_found(store_path: Path, pattern: str, tmp_path: Pa
     chance = random.Random(pattern)
     victims = [path.relative_to(store_path) for path in sorted(store_path.glob(pattern))]
     unseen = 0
-    for flip in range(25):
+    for flip in range(12):
         path = tmp_path / str(flip)
         shutil.copytree(store_path, path)
         victim = path / chance.choice(victims)
@@ -113,7 +113,7 @@ def test_every_flipped_bit_is_found(store_path: Path, pattern: str, tmp_path: Pa
             assert {one.path for one in found} == {victim}
         else:
             unseen += 1  # the first magic of Parquet, one of two heads of a log, page headers
-    assert unseen <= 5
+    assert unseen <= 4
 
 
 def test_missing_files_are_found(store_path: Path) -> None:
