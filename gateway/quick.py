@@ -27,7 +27,7 @@ MAX_LENGTH: Final = 1024  # of a text: it is parsed before it is known to be qui
 MAX_ROWS: Final = 10_000  # that a SELECT may read, estimated
 _SHORT_S: Final = 0.004
 _LONG_S: Final = 0.008
-_PAUSE_S: Final = 30.0
+_PAUSE_S: Final = 1.0
 _MOST_KINDS: Final = 512
 
 _SHOW: Final = (
@@ -67,16 +67,19 @@ class QuickKinds:
     ) -> None:
         """Note how much CPU statements took, to their last byte.
 
-        A kind that takes long once, as between writes, is not quick for a while.
+        A quick kind that takes long once, as between writes, is not quick for a while.
         """
         kind = _kind(statements, place)
         if kind is None or _SHORT_S <= cpu_s <= _LONG_S:
             return
-        is_long, now_s = cpu_s > _LONG_S, time.monotonic()
-        if is_long or self._known.get(kind, 0.0) < now_s:
+        since_s, now_s = self._known.get(kind), time.monotonic()
+        if cpu_s > _LONG_S:
+            if since_s == 0.0:
+                self._known[kind] = now_s + _PAUSE_S
+        elif since_s is None or since_s < now_s:
             if len(self._known) >= _MOST_KINDS:
                 self._known = {}
-            self._known[kind] = now_s + _PAUSE_S if is_long else 0.0
+            self._known[kind] = 0.0
 
 
 def _kind(statements: Sequence[ast.Statement], place: tuple[str, str]) -> Hashable | None:

@@ -35,6 +35,8 @@ def test_statement_is_of_the_kind_of_one_that_was_short(
 ) -> None:
     kinds = QuickKinds()
     assert not kinds.has(parse(second), PLACE)
+    kinds.note(parse(first), PLACE, 0.03)  # as the first of a kind mostly does
+    assert not kinds.has(parse(second), PLACE)
     kinds.note(parse(first), PLACE, 0.001)
     assert kinds.has(parse(second), PLACE)
     assert not kinds.has(parse(second), ("other", ""))
