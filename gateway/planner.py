@@ -277,6 +277,8 @@ def _check_mix(select: ast.Select, calls: Sequence[ast.Call], *, is_raw: bool) -
     others = [item for item in select.fields if not _is_time(item.expr)]
     if rows_call is not None and rows_call.name in {"distinct", "top", "bottom"}:
         _check_alone(rows_call, calls, others)
+    if rows_call is not None and rows_call.name == "sample":
+        _check_sample_alone(rows_call, calls)
     if not has_raw:
         return
     selectors = _distinct_calls(calls, Kind.SELECTOR)
@@ -288,6 +290,13 @@ def _check_mix(select: ast.Select, calls: Sequence[ast.Call], *, is_raw: bool) -
         raise StatementError(
             "mixing multiple selector functions with tags or fields is not supported"
         )
+
+
+def _check_sample_alone(sample: ast.Call, calls: Sequence[ast.Call]) -> None:
+    """Refuse what influxd answers and we do not: other functions beside sample()."""
+    kinds = Kind.AGGREGATE, Kind.SELECTOR, Kind.ROWS
+    if any(call != sample and is_kind(call.name, *kinds) for call in calls):
+        raise StatementError("sample() beside other functions is not supported: ask for it alone")
 
 
 def _check_alone(
