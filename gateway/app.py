@@ -40,6 +40,7 @@ from grammar.errors import ParseError
 from tinyflux.errors import (
     CorruptionError,
     LimitExceeded,
+    MemoryExceeded,
     QueryError,
     StorageClosed,
     StorageError,
@@ -61,6 +62,7 @@ _STATUSES: Final[dict[type[Exception], int]] = {
     ParseError: 400,
     QueryError: 400,
     LimitExceeded: 400,
+    MemoryExceeded: 503,
     CorruptionError: 500,
     StorageError: 503,
     StorageClosed: 503,

@@ -39,7 +39,7 @@ MAX_DEFAULT_BYTES: Final = 1 << 30
 UNLIMITED: Final = 1 << 62
 WAIT_S: Final = 10.0  # how long a claim waits for others
 # Measured: a server with all modules, Parquet's among them, before it holds or answers anything.
-PROCESS_BYTES: Final = 110_000_000
+PROCESS_BYTES: Final = 115_000_000
 _SHARE: Final = 4
 _CGROUP_LIMITS: Final = (
     "/sys/fs/cgroup/memory.max",

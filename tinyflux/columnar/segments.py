@@ -58,7 +58,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _MERGE_COPIES = 3  # of all columns that a merge has in memory: sources, result, Parquet
-_MIN_MERGE_ROWS = 100_000  # merged at once, however small the cache is
+_MIN_MERGE_ROWS = 100_000  # merged at once however small the cache is, unless they take
+_MIN_MERGE_BYTES = 32 << 20  # more than this
 _SERIES_MERGE_RATIO = 2  # a new series file swallows older ones at most this many times larger
 
 
@@ -414,7 +415,8 @@ class Segments:
         """Return how many rows of a measurement are merged at once, all columns in memory."""
         row_bytes = 8 * (2 + len(self.manifest.fields.get(measurement, ())))
         fits = self._cache.max_bytes // (_MERGE_COPIES * row_bytes)
-        return min(MAX_ROWS, max(_MIN_MERGE_ROWS, fits))
+        least = min(_MIN_MERGE_ROWS, _MIN_MERGE_BYTES // (_MERGE_COPIES * row_bytes))
+        return min(MAX_ROWS, max(least, fits))
 
     def _without_deleted(
         self, layer: SegmentLayer, number: int, segment: Segment, series: SeriesSet
