@@ -158,7 +158,6 @@ def _one_time(times: list[int], is_negated: bool) -> Condition:
     return Condition(text, lambda point: (point.time in times) != is_negated)
 
 
-_tag_names = st.sampled_from(["h", "r"])
 _names_of_text = st.sampled_from(["h", "r", "s"])
 _names_of_numbers = st.sampled_from(["f", "i"])
 _texts = st.sampled_from(_TEXTS)
@@ -234,10 +233,6 @@ def _exact(leaves: st.SearchStrategy[Condition]) -> st.SearchStrategy[Condition]
 
 
 _conditions = st.recursive(_leaves, _trees, max_leaves=6)
-_tag_leaves = st.one_of(
-    st.builds(_compared, _tag_names, _equality, _texts),
-    st.builds(_chosen, _tag_names, st.lists(_texts, min_size=1, max_size=3), st.booleans()),
-)
 
 
 @_SETTINGS
@@ -252,7 +247,7 @@ def test_condition_selects_the_points_that_it_is_true_for(
 
 
 @settings(max_examples=60, deadline=None)
-@given(_exact(_tag_leaves))
+@given(st.one_of(_conditions, _exact(_leaves)))
 def test_delete_takes_the_points_that_its_condition_is_true_for(condition: Condition) -> None:
     points = _POINTS[:30]
     with selecting_from("\n".join(map(_line, points))) as run:
