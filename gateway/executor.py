@@ -26,7 +26,7 @@ from gateway.functions.rows import choose
 from gateway.gaps import warnings_of
 from gateway.into import write_into
 from gateway.joins import join
-from gateway.logic import walk
+from gateway.logic import calls_of
 from gateway.ordering import having_rows, ordered
 from gateway.parts import limit_rows, opened, read_parts
 from gateway.planner import compile_select, plan
@@ -266,7 +266,7 @@ class _Run:
     def _read_points(self, made: Plan, table: Table, scan: ScanRequest) -> _Rows | None:
         """Return the points as rows, or those that the function of several rows chooses."""
         points = read_points(made, table, scan, self.session)
-        call = made.shape.rows_call
+        call = made.rows_call
         if points is not None and call is not None:
             points = choose(call, points, made, table)
         return None if points is None else _from_points(points)
@@ -319,5 +319,5 @@ def _emitted(columns: list[tuple[str, Col]], axis: Axis) -> Bools:
 
 def _has_windows(select: ast.Select, outer: Shape) -> bool:
     has_own = any(isinstance(d, ast.Call) and d.name == "time" for d in select.dimensions)
-    calls = any(isinstance(part, ast.Call) for f in select.fields for part in walk(f.expr))
+    calls = any(any(calls_of(item.expr)) for item in select.fields)
     return calls and (has_own or outer.windows is not None)

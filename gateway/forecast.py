@@ -10,7 +10,7 @@ import numpy as np
 from gateway.budget import check_rows, check_windows
 from gateway.functions.holt_winters import forecast
 from gateway.functions.registry import FORECASTS
-from gateway.logic import walk
+from gateway.logic import calls_of
 from gateway.rows import Axis, Col, evaluate
 from gateway.windowed import Grid
 from grammar import ast
@@ -36,11 +36,7 @@ def with_forecasts(grid: Grid | None, made: Plan, session: Session) -> Grid | No
         StatementError: More windows than `max_select_buckets`; or the query was stopped.
     """
     calls = [
-        [
-            part
-            for part in walk(column.expr)
-            if isinstance(part, ast.Call) and part.name in FORECASTS
-        ]
+        [call for call in calls_of(column.expr) if call.name in FORECASTS]
         for column in made.columns
     ]
     n_added = max((sum(map(_n_rows, found)) for found in calls), default=0)
@@ -64,8 +60,7 @@ def with_forecasts(grid: Grid | None, made: Plan, session: Session) -> Grid | No
 
 def _calls(expr: ast.Expr) -> list[ast.Call]:
     """Return the calls of holt_winters in an expression, outermost first."""
-    calls = (part for part in walk(expr) if isinstance(part, ast.Call))
-    return [call for call in calls if call.name in FORECASTS]
+    return [call for call in calls_of(expr) if call.name in FORECASTS]
 
 
 def _n_rows(call: ast.Call) -> int:

@@ -45,6 +45,11 @@ def walk(expr: ast.Expr) -> Iterator[ast.Expr]:
             yield from values
 
 
+def calls_of(expr: ast.Expr) -> Iterator[ast.Call]:
+    """Yield the calls in an expression, outermost first."""
+    return (part for part in walk(expr) if isinstance(part, ast.Call))
+
+
 def is_time(expr: ast.Expr) -> bool:
     """Return whether an expression is the time of a point."""
     return isinstance(expr, ast.VarRef) and expr.name.lower() == "time"

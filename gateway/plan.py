@@ -12,6 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from gateway.logic import calls_of
+
 if TYPE_CHECKING:
     from gateway.timerange import TimeRange
     from grammar import ast
@@ -88,6 +90,15 @@ class Plan:
         """
         is_lone = len(self.leaves) == 1 and not self.transformed and self.shape.rows_call is None
         return self.leaves[0] if is_lone and self.shape.selectors else None
+
+    @property
+    def rows_call(self) -> ast.Call | None:
+        """The call of the shape that gives several rows a window, with the field it reads."""
+        written = self.shape.rows_call
+        if written is None:
+            return None
+        calls = (call for column in self.columns for call in calls_of(column.expr))
+        return next((call for call in calls if call.name == written.name), None)
 
     def names(self) -> list[str]:
         """Return the column names of the answer, time first."""

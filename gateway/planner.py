@@ -19,7 +19,7 @@ from gateway.functions.registry import Kind, is_kind
 from gateway.functions.transforms import READS_ONE_WINDOW_BEFORE
 from gateway.functions.types import type_of
 from gateway.functions.validate import check_call
-from gateway.logic import both, times_alone, walk
+from gateway.logic import both, calls_of, times_alone, walk
 from gateway.ordering import Names, check_sort_fields, resolve_having
 from gateway.plan import OutputColumn, Plan, Shape
 from gateway.timerange import TimeRange, split_condition
@@ -124,9 +124,19 @@ def plan(shape: Shape, schemas: Sequence[Schema]) -> Plan:
     resolve = _resolve_known if len(schema.fields) <= _CACHED_FIELDS else _resolve
     fields = tuple(schema.fields.items())
     resolved = resolve(shape.select.fields, shape.tag_dimensions, fields, schema.tags)
+    if shape.rows_call is not None:
+        _check_one_field(shape.rows_call, resolved.columns)
     names = Names(resolved.columns, resolved.dimensions, resolved.time_name)
     check_sort_fields(shape.select.sort_fields, names)
     return Plan(shape, *resolved, resolve_having(shape.select.having, names))
+
+
+def _check_one_field(rows_call: ast.Call, columns: Iterable[OutputColumn]) -> None:
+    """Refuse what influxd answers and we do not: sample(*) of several fields."""
+    name = rows_call.name
+    found = {call for column in columns for call in calls_of(column.expr) if call.name == name}
+    if len(found) > 1:
+        raise StatementError(f"{name}() of several fields is not supported: ask for one at a time")
 
 
 class _Resolved(NamedTuple):
@@ -175,9 +185,7 @@ def is_join(select: ast.Select) -> bool:
 # --- the calls of a statement ---------------------------------------------------------------------
 def _find_calls(select: ast.Select) -> Iterator[ast.Call]:
     for item in select.fields:
-        for expr in walk(item.expr):
-            if isinstance(expr, ast.Call):
-                yield expr
+        yield from calls_of(item.expr)
 
 
 def _with_distinct_calls(item: ast.Field) -> ast.Field:

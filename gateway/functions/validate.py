@@ -162,6 +162,11 @@ def _check_sample(call: ast.Call, _select: ast.Select) -> None:
 
 
 def _check_top(call: ast.Call, select: ast.Select) -> None:
+    if not isinstance(call.args[0], ast.VarRef):
+        found = to_influxql(call.args[0])
+        raise StatementError(
+            f"expected first argument to be a field in {call.name}(), found {found}"
+        )
     limit = call.args[-1]
     if not isinstance(limit, ast.IntegerLiteral):
         raise StatementError(
