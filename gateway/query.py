@@ -168,6 +168,7 @@ class QueryEndpoint:
         started_s, cpu_s = time.perf_counter(), time.thread_time()
         [result] = results_of(statements, session)
         if result.error:  # whether it is one with other limits, a thread finds out
+            self._quick.note(statements, place, time.thread_time() - cpu_s)
             return None
         answer = self._printed(request, iter([result]))
         self._quick.note(statements, place, time.thread_time() - cpu_s)

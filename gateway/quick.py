@@ -5,7 +5,8 @@ template variables ask takes little more. Such a statement runs on the event loo
 
 - nothing else runs, so that it waits for nobody and nobody for it;
 - statements of its kind (the same but for the literals of WHERE) took little CPU on a thread
-  before: stores are open then, and what they read is mostly decoded;
+  before: stores are open then, what they read is mostly decoded, and a regex, LIKE or NOT over the
+  values of a tag, which no limit of rows bounds, has been measured;
 - it reads few series and rows, by the index, and makes few windows: `LIMITS` are tight limits of a
   SELECT, and whoever passes one is run again on a thread, with the limits of the settings.
 """
@@ -93,4 +94,21 @@ def _kind(statements: Sequence[ast.Statement], place: tuple[str, str]) -> Hashab
         return None
     if not all(type(s) is ast.Measurement and s.regex is None for s in statement.sources):
         return None
-    return place, statement.sources, statement.fields, statement.dimensions
+    shape = _shape(statement.condition)
+    return place, statement.sources, statement.fields, statement.dimensions, shape
+
+
+def _shape(expr: ast.Expr | None) -> Hashable:
+    """Return what a condition is but for its literals."""
+    match expr:
+        case ast.BinaryExpr(op, lhs, rhs):
+            return op, _shape(lhs), _shape(rhs)
+        case ast.ParenExpr(inner):
+            return _shape(inner)
+        case ast.NotExpr(inner) | ast.LikeExpr(inner) | ast.InExpr(inner):
+            return type(expr), _shape(inner)
+        case ast.Call(name, args):
+            return name, *map(_shape, args)
+        case ast.VarRef():
+            return expr
+    return type(expr).__name__

@@ -25,7 +25,11 @@ LINES = "\n".join(f"m,host=h{n % 40} v={n}i {n}" for n in range(4000))
 @pytest.mark.parametrize(
     ("first", "second"),
     [
-        ("SELECT v FROM m WHERE time > 5", "SELECT v FROM m WHERE time > 6 AND host = 'a'"),
+        (
+            "SELECT v FROM m WHERE time > 5 AND (host = 'b')",
+            "SELECT v FROM m WHERE time > 6 AND host = 'a'",
+        ),
+        ("SELECT v FROM m WHERE host =~ /a/", "SELECT v FROM m WHERE host =~ /b/"),
         ("SELECT mean(v) FROM m GROUP BY time(1m)", "SELECT mean(v) FROM m GROUP BY time(1m)"),
         ("SHOW TAG VALUES WITH KEY = a", "SHOW TAG VALUES WITH KEY = a"),
     ],
@@ -70,6 +74,16 @@ def test_statement_is_never_quick(text: str) -> None:
     kinds = QuickKinds()
     kinds.note(parse(text), PLACE, 0.0)
     assert not kinds.has(parse(text), PLACE)
+
+
+@pytest.mark.parametrize(
+    "condition",
+    ["host =~ /a/", "host LIKE 'a%'", "NOT (host = 'a')", "host != 'a'", "host = 'a' OR v = 1"],
+)
+def test_other_condition_is_another_kind(condition: str) -> None:
+    kinds = QuickKinds()
+    kinds.note(parse("SELECT v FROM m WHERE host = 'a'"), PLACE, 0.0)
+    assert not kinds.has(parse(f"SELECT v FROM m WHERE {condition}"), PLACE)
 
 
 def test_kinds_are_bounded() -> None:
@@ -161,6 +175,18 @@ def test_error_is_the_one_of_the_thread(ask: Any) -> None:
     result, is_threaded = ask(text.format("2000-99-99"))
     assert is_threaded
     assert result["error"] == "invalid timestamp string"
+
+
+def test_quick_statement_that_fails_late_is_not_quick_for_a_while(
+    ask: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "SELECT v FROM m WHERE host =~ /{}/"
+    ask(text.format("^h1$"))
+    assert ask(text.format("^h2$"))[1] is False
+    monkeypatch.setattr(quick, "_LONG_S", 0.0)
+    monkeypatch.setattr(quick, "_SHORT_S", 0.0)
+    assert ask(text.format("h"))[1] is True  # of more series than are quick
+    assert ask(text.format("^h2$"))[1] is True
 
 
 def test_statements_are_counted_once(ask: Any) -> None:
