@@ -72,6 +72,7 @@ class Catalog:
 
     Attributes:
         memory: What the stores and the queries may hold together.
+        measurements_lock: Held while names of measurements change; taken before all other locks.
     """
 
     def __init__(self, directory: Path | None, settings: Settings) -> None:
@@ -90,6 +91,7 @@ class Catalog:
         self._settings = settings
         self.memory = Memory.of(settings.memory_bytes or default_bytes())
         self._lock = threading.RLock()  # held by every change, and while a store is opened
+        self.measurements_lock = threading.Lock()
         self._stores: dict[_StoreKey, ColumnarStorage] = {}
         self._limits: dict[str, SeriesLimits] = {}  # of the stores of a database
         self._contents = Contents()

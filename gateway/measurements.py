@@ -33,23 +33,24 @@ def drop(catalog: Catalog, database: str, name: str) -> bool:
         DatabaseNotFound: No such database.
         StorageError: A store failed.
     """
-    stores = _having(catalog, database, name)
-    if stores and not catalog.kept_ns:
-        for store in stores:
-            store.drop_measurement(name)
-    elif stores:
-        entry = catalog.add_to_trash(
-            Trashed(
-                0,
-                Kind.MEASUREMENT,
-                database,
-                name,
-                size_bytes=sum(store.size_bytes(name) for store in stores),
-                n_series=sum(len(store.series(name)) for store in stores),
+    with catalog.measurements_lock:
+        stores = _having(catalog, database, name)
+        if stores and not catalog.kept_ns:
+            for store in stores:
+                store.drop_measurement(name)
+        elif stores:
+            entry = catalog.add_to_trash(
+                Trashed(
+                    0,
+                    Kind.MEASUREMENT,
+                    database,
+                    name,
+                    size_bytes=sum(store.size_bytes(name) for store in stores),
+                    n_series=sum(len(store.series(name)) for store in stores),
+                )
             )
-        )
-        for store in stores:
-            store.rename_measurement(name, entry.hidden_name)
+            for store in stores:
+                store.rename_measurement(name, entry.hidden_name)
     return bool(stores)
 
 
@@ -64,17 +65,18 @@ def undrop(catalog: Catalog, database: str, name: str, new_name: str = "") -> No
     target = new_name or name
     _check_name(target)
     catalog.database(database)  # it exists
-    for entry in trash.find(catalog.trash, Kind.MEASUREMENT, database, name):
-        stores = _having(catalog, database, entry.hidden_name)
-        if stores:
-            break
-    else:  # its store is in the trash itself, or a crash came before it was hidden
-        raise trash.is_missing(Kind.MEASUREMENT, name)
-    if _have(stores, target):
-        raise trash.is_taken(Kind.MEASUREMENT, target)
-    for store in stores:
-        store.rename_measurement(entry.hidden_name, target)
-    catalog.remove_from_trash([entry.id])
+    with catalog.measurements_lock:
+        for entry in trash.find(catalog.trash, Kind.MEASUREMENT, database, name):
+            stores = _having(catalog, database, entry.hidden_name)
+            if stores:
+                break
+        else:  # its store is in the trash itself, or a crash came before it was hidden
+            raise trash.is_missing(Kind.MEASUREMENT, name)
+        if _have(stores, target):
+            raise trash.is_taken(Kind.MEASUREMENT, target)
+        for store in stores:
+            store.rename_measurement(entry.hidden_name, target)
+        catalog.remove_from_trash([entry.id])
 
 
 def rename(catalog: Catalog, database: str, name: str, new_name: str) -> None:
@@ -86,13 +88,14 @@ def rename(catalog: Catalog, database: str, name: str, new_name: str) -> None:
         StorageError: A store failed.
     """
     _check_name(new_name)
-    stores = _having(catalog, database, name)
-    if not stores:
-        raise StatementError(f"measurement not found: {name}")
-    if _have(stores, new_name):
-        raise StatementError(f"measurement already exists: {new_name}")
-    for store in stores:
-        store.rename_measurement(name, new_name)
+    with catalog.measurements_lock:
+        stores = _having(catalog, database, name)
+        if not stores:
+            raise StatementError(f"measurement not found: {name}")
+        if _have(stores, new_name):
+            raise StatementError(f"measurement already exists: {new_name}")
+        for store in stores:
+            store.rename_measurement(name, new_name)
 
 
 def purge(catalog: Catalog, before_id: int) -> int:
@@ -116,10 +119,14 @@ def purge(catalog: Catalog, before_id: int) -> int:
 
 
 def _delete(catalog: Catalog, entry: Trashed) -> None:
-    if entry.database in catalog.databases:
-        for store in _having(catalog, entry.database, entry.hidden_name):
+    if entry.database not in catalog.databases:
+        return
+    with catalog.measurements_lock:  # one that is being hidden is hidden by then
+        stores = _having(catalog, entry.database, entry.hidden_name)
+        for store in stores:
             store.drop_measurement(entry.hidden_name)
-            _flush(store)
+    for store in stores:
+        _flush(store)
 
 
 def _waits(catalog: Catalog, entry: Trashed) -> bool:

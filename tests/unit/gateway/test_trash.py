@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from gateway.session import Session
 from gateway.statements.run import execute
 from gateway.trash import Kind, Trashed
 from grammar.parser import parse
-from tinyflux.batch import BatchBuilder, series_key
+from tinyflux.batch import MAX_TIME_NS, BatchBuilder, series_key
 from tinyflux.columnar.base import FieldColumn, ScanRequest
 from tinyflux.columnar.files import OsFiles
 from tinyflux.errors import StorageError
@@ -367,6 +368,31 @@ def test_purge_empties_the_trash_at_once(server: Server) -> None:
     assert (server.run("SHOW TRASH"), server.files()) == ([], 0)
     assert server.catalog.storage("t").stats()["segments"] == 0
     assert server.refusal("UNDROP MEASUREMENT cpu") == "measurement not in the trash: cpu"
+
+
+def test_purge_in_the_middle_of_a_drop_leaves_nothing_hidden(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.write()
+    note = server.catalog.add_to_trash
+    hidden: list[str] = []
+    purges: list[threading.Thread] = []
+
+    def noted(entry: Trashed) -> Trashed:
+        entry = note(entry)
+        hidden.append(entry.hidden_name)
+        purge = threading.Thread(target=retention.purge_trash, args=(server.catalog, MAX_TIME_NS))
+        purge.start()
+        purge.join(0.2)  # as far as it comes
+        purges.append(purge)
+        return entry
+
+    monkeypatch.setattr(server.catalog, "add_to_trash", noted)
+    server.run("DROP MEASUREMENT cpu")
+    for purge in purges:
+        purge.join()
+    assert server.catalog.trash == ()
+    assert len(server.catalog.storage("t").series(hidden[0])) == 0
 
 
 def test_measurement_dropped_before_its_database_waits_for_it(server: Server) -> None:
