@@ -147,6 +147,16 @@ def test_rows_are_estimated(ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert result["series"][0]["values"] == [[0, sum(range(0, 4000, 40))]]
 
 
+def test_wide_rows_count_as_several(ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.query.MAX_ROWS", 60)
+    wide = "\n".join(f"w {','.join(f'f{k}={k}' for k in range(100))} {n}" for n in range(40))
+    assert ask.client.post("/write?db=d", content=wide).status_code == 204
+    text = "SELECT * FROM w WHERE time < {}"
+    ask(text.format(1))
+    assert ask(text.format(2))[1] is False
+    assert ask(text.format(40))[1] is True
+
+
 def test_rows_before_the_range_are_estimated_too(ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.query.MAX_ROWS", 60)
     text = (
