@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     Tree: TypeAlias = dict[str, object]
 
 _PIECE_ROWS: Final = 10_000  # rows printed in one call, about half a megabyte
+_NARROW_COLUMNS: Final = 10  # of such a row; one of more columns counts as several
 _ESCAPES: Final = ((b"<", b"\\u003c"), (b">", b"\\u003e"), (b"&", b"\\u0026"))
 _WIDE_ESCAPES: Final = (
     ("\u2028".encode(), b"\\u2028"),
@@ -83,7 +84,7 @@ class JsonEncoder:
         n_rows = 0
         is_inside = False
         for item in series:
-            size = len(item)
+            size = len(item) * _weight(item)
             if is_inside or item.is_open or size > _PIECE_ROWS:
                 if trees:
                     yield opening + _printed(trees)[1:-1]
@@ -123,8 +124,9 @@ class JsonEncoder:
         if not is_inside:
             opening += _printed(_head(series))[:-1] + b',"values":['
         span = series.span()
-        for start in range(span.start, span.stop, _PIECE_ROWS):
-            rows = slice(start, min(start + _PIECE_ROWS, span.stop))
+        step = _piece_rows(series)
+        for start in range(span.start, span.stop, step):
+            rows = slice(start, min(start + step, span.stop))
             yield opening + _printed(self._rows(series, rows))[1:-1]
             opening = b","
         if not series.is_open:
@@ -137,7 +139,8 @@ class JsonEncoder:
             ready.data is not series.data
             or not ready.start <= rows.start <= rows.stop <= ready.stop
         ):
-            stop = rows.stop if series.rows is None else max(rows.stop, rows.start + _PIECE_ROWS)
+            ahead = 0 if series.rows is None else _piece_rows(series)
+            stop = max(rows.stop, rows.start + ahead)
             made = self._made(series, slice(rows.start, stop))
             ready = self._ready = _Ready(series.data, rows.start, rows.start + len(made), made)
         return ready.rows[rows.start - ready.start : rows.stop - ready.start]
@@ -178,6 +181,15 @@ def indented(document: bytes) -> bytes:
 
 
 _TOKENS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|\{\}|\[\]|[{}\[\],:]|[^"{}\[\],:]+')
+
+
+def _weight(series: Series) -> int:
+    """Return how many rows a row of a series counts as: what is printed in one call is bounded."""
+    return max(1, len(series.columns) // _NARROW_COLUMNS)
+
+
+def _piece_rows(series: Series) -> int:
+    return max(1, _PIECE_ROWS // _weight(series))
 
 
 def _head(series: Series) -> Tree:

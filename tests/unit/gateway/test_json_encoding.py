@@ -105,6 +105,18 @@ def test_long_series_comes_in_pieces() -> None:
     assert max(map(len, pieces)) < 500_000
 
 
+@pytest.mark.parametrize("sizes", [(5_000,), (40,) * 125])
+def test_wide_series_comes_in_pieces(sizes: tuple[int, ...]) -> None:
+    names = [f"f{n}" for n in range(100)]
+    made = [Series("m", ["time", *names], [list(range(size))] * 101) for size in sizes]
+    pieces = list(JsonEncoder(1).document([Result(0, made)]))
+    assert max(map(len, pieces)) < 700_000
+    series = json.loads(b"".join(pieces))["results"][0]["series"]
+    assert [row for one in series for row in one["values"]] == [
+        [n] * 101 for size in sizes for n in range(size)
+    ]
+
+
 def test_partial_long_series_says_so_after_its_values() -> None:
     series = many_rows(20_000)
     series.partial = True
