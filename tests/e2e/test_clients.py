@@ -157,7 +157,7 @@ def test_collectd_writes_by_udp_in_milliseconds(start: Callable[..., Server]) ->
     )
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         sender.sendto(lines.encode(), (server.address[0], int(found[1])))
-    until(lambda: "series" in server.query("SHOW MEASUREMENTS", db="collectd")[0], "no point")
+    until(lambda: "series" in server.query("SELECT * FROM memory", db="collectd")[0], "no point")
     text = "SELECT * FROM load; SELECT * FROM interface; SELECT * FROM memory"
     results = server.query(text, db="collectd", epoch="ms")
     ms = 1_700_000_000_123
