@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 import numpy as np
 
+from tinyflux.columnar.readahead import ReadAhead
+
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
@@ -37,11 +39,13 @@ class ChunkCache:
     Attributes:
         max_bytes: As given.
         n_bytes: How much is kept.
+        ahead: Reads columns to their end that are missed here again and again.
     """
 
     def __init__(self, max_bytes: int = DEFAULT_CHUNK_BYTES) -> None:
         self.max_bytes = max_bytes
         self.n_bytes = 0
+        self.ahead = ReadAhead(max_bytes)
         self._bound = max_bytes
         self._things: OrderedDict[ChunkKey, tuple[object, int]] = OrderedDict()
         self._lock = threading.Lock()
@@ -53,6 +57,9 @@ class ChunkCache:
 
     def __len__(self) -> int:
         return len(self._things)
+
+    def __contains__(self, key: ChunkKey) -> bool:
+        return key in self._things
 
     def get(self, key: ChunkKey) -> FieldColumn | None:
         """Return a chunk, or None when it is not here."""

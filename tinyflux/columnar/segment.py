@@ -79,6 +79,7 @@ class Segment:
         self._cache = cache
         self._files = files
         self._key = object()  # of this segment in the cache
+        self._is_replaced = False
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -96,6 +97,7 @@ class Segment:
 
     def forget_chunks(self) -> None:
         """Take what was decoded out of the cache: the segment was replaced."""
+        self._is_replaced = True
         self._cache.forget(self._key)
 
     def _surely(self, step: Callable[[], _T]) -> _T:
@@ -426,11 +428,23 @@ class Segment:
         if missing:
             absent = np.array(sorted(missing), np.int64)
             lacking = [name for name in names if len(found[name]) < len(groups)]
+            if len(absent) < len(layout.groups):
+                self._cache.ahead.missed(self._key, lacking, 8 * len(self), self._read_rest)
             for name, parts in self._decode(layout, absent, lacking).items():
                 for group, chunk in zip(absent.tolist(), parts, strict=True):
                     self._cache.put((self._key, group, name), chunk)
                     found[name][group] = chunk
         return {name: [found[name][group] for group in groups.tolist()] for name in names}
+
+    def _read_rest(self, names: Sequence[str]) -> None:
+        """Decode what of columns is not in the cache, for those who will ask for it."""
+        layout = self._open()
+        for group in range(len(layout.groups)):
+            if self._is_replaced or self._is_skipped:
+                return
+            absent = [name for name in names if (self._key, group, name) not in self._cache]
+            for name, [chunk] in self._decode(layout, np.array([group]), absent).items():
+                self._cache.put((self._key, group, name), chunk)
 
     def _decode(
         self, layout: Layout, groups: Int64s, names: Sequence[str]
@@ -444,6 +458,8 @@ class Segment:
             column, kind, none = _TIME_FIELD if name == _TIME_CHUNK else layout.fields[name]
             columns += [column] if none is None else [column, none]
             strings += [column] if kind is FieldType.STRING else []
+        if not names:
+            return {}
         counts = [layout.metadata.row_group(group).num_rows for group in groups.tolist()]
         chunks: dict[str, list[FieldColumn]] = {name: [] for name in names}
         try:

@@ -289,6 +289,7 @@ class DiskStoreMachine(StoreMachine):
     def reopen(self) -> None:
         self.store.close()
         self.store = self._open()
+        self.snapshots = []  # theirs was closed: what only they knew is swept away
 
     @rule()
     def flush(self) -> None:
