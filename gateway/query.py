@@ -27,7 +27,7 @@ from gateway.encoding.msgpack import MsgpackEncoder
 from gateway.errors import BadRequest, InfluxError, Overloaded
 from gateway.http import ClientGone, error_response, time_limit
 from gateway.metrics import Metrics
-from gateway.quick import MAX_LENGTH, MAX_ROWS, QuickKinds, tight
+from gateway.quick import MAX_LENGTH, MAX_ROWS, QuickKinds, kind_of, tight
 from gateway.request import bound_parameters, read_request, unread_request
 from gateway.results import Result
 from gateway.rights import authorize
@@ -37,7 +37,7 @@ from grammar import parser
 from grammar.errors import ParseError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Generator, Iterable, Iterator
+    from collections.abc import AsyncIterator, Generator, Hashable, Iterable, Iterator
     from concurrent.futures import Executor
 
     from starlette.types import Receive, Scope, Send
@@ -63,6 +63,13 @@ class _Answer(NamedTuple):
     first: bytes
     rest: Generator[bytes] | None
     headers: dict[str, str]
+
+
+class _Asked(NamedTuple):
+    """What a request asks for: its statements, and of which kind they are to `QuickKinds`."""
+
+    statements: tuple[ast.Statement, ...]
+    kind: Hashable
 
 
 class QueryEndpoint:
@@ -132,51 +139,55 @@ class QueryEndpoint:
         if self._n_open >= self._settings.query_threads + self._settings.max_queued_queries:
             raise Overloaded("too many queries are waiting")
         is_async = request.parameters.get("async") == "true"
-        if not is_async and (quick := self._quick_answer(request, user)) is not None:
-            return quick
-        session = self._session(request, user)
         loop = asyncio.get_running_loop()
+        asked: _Asked | None = None
         if is_async:  # as influxd: what is refused without running it is told
-            await loop.run_in_executor(self._threads, _allowed, request, session)
+            asked = await loop.run_in_executor(self._threads, _allowed, request, user)
+        elif self._may_be_quick(request):
+            asked = _allowed(request, user)
+            if self._quick.has(asked.kind):
+                quick = self._quick_answer(request, user, asked)
+                if quick is not None:
+                    return quick
+        session = self._session(request, user)
         self._n_open += 1
-        running = loop.run_in_executor(self._threads, self._answer, request, session)
+        running = loop.run_in_executor(self._threads, self._answer, request, session, asked)
         running.add_done_callback(lambda _: self._finished())
         if is_async:
             running.add_done_callback(_forget)
             return Response(status_code=204, headers={"content-type": "application/json"})
         await _watched(running, receive, session.interrupt)
-        answer = running.result()
-        headers = {"content-type": request.media_type} | answer.headers
-        if answer.rest is None:
-            return Response(answer.first, headers=headers)
-        return _Streamed(self, answer, session.interrupt, headers)
+        return self._answered(request, running.result(), session)
 
     def _finished(self) -> None:
         self._n_open -= 1
 
-    def _quick_answer(self, request: QueryRequest, user: User | None) -> Response | None:
-        """Return the answer to what is answered here and now, without a thread; else None."""
-        memory = self._catalog.memory
-        is_idle = not self._n_open and 2 * memory.claimed_bytes <= memory.work_bytes
-        if not is_idle or len(request.text) > MAX_LENGTH or request.is_chunked:
-            return None
-        session = self._session(request, user, is_quick=True)
-        statements = _allowed(request, session)
-        place = session.database, session.retention_policy
-        if not self._quick.has(statements, place):
-            return None
-        started_s, cpu_s = time.perf_counter(), time.thread_time()
-        [result] = results_of(statements, session)
-        if result.error:  # whether it is one with other limits, a thread finds out
-            self._quick.note(statements, place, time.thread_time() - cpu_s)
-            return None
-        answer = self._printed(request, iter([result]))
-        self._quick.note(statements, place, time.thread_time() - cpu_s)
-        self._metrics.count(query_statements=1, query_seconds=time.perf_counter() - started_s)
+    def _answered(self, request: QueryRequest, answer: _Answer, session: Session) -> Response:
         headers = {"content-type": request.media_type} | answer.headers
         if answer.rest is None:
             return Response(answer.first, headers=headers)
         return _Streamed(self, answer, session.interrupt, headers)
+
+    def _may_be_quick(self, request: QueryRequest) -> bool:
+        memory = self._catalog.memory
+        is_idle = not self._n_open and 2 * memory.claimed_bytes <= memory.work_bytes
+        return is_idle and len(request.text) <= MAX_LENGTH and not request.is_chunked
+
+    def _quick_answer(
+        self, request: QueryRequest, user: User | None, asked: _Asked
+    ) -> Response | None:
+        """Return the answer, made here and now; None when that takes a thread after all."""
+        session = self._session(request, user, is_quick=True)
+        started_s, cpu_s = time.perf_counter(), time.thread_time()
+        [result] = results_of(asked.statements, session)
+        is_refused = bool(result.error)  # whether it is with other limits, a thread finds out
+        answer = None if is_refused else self._printed(request, iter([result]))
+        self._quick.note(asked.kind, time.thread_time() - cpu_s, is_quick=True)
+        if answer is None:
+            self._quick.forget(asked.kind)
+            return None
+        self._metrics.count(query_statements=1, query_seconds=time.perf_counter() - started_s)
+        return self._answered(request, answer, session)
 
     def _session(
         self, request: QueryRequest, user: User | None, *, is_quick: bool = False
@@ -199,15 +210,14 @@ class QueryEndpoint:
             most_rows=MAX_ROWS if is_quick else 0,
         )
 
-    def _answer(self, request: QueryRequest, session: Session) -> _Answer:
+    def _answer(self, request: QueryRequest, session: Session, asked: _Asked | None) -> _Answer:
         """Return the first megabyte of the answer, the rest if any, the headers of its coding."""
         cpu_s = time.thread_time()
-        statements = _allowed(request, session)
-        results = results_of(statements, session, is_read_only=request.is_read_only)
+        asked = asked or _allowed(request, session.user)
+        results = results_of(asked.statements, session, is_read_only=request.is_read_only)
         answer = self._printed(request, results)
         if answer.rest is None:
-            place = session.database, session.retention_policy
-            self._quick.note(statements, place, time.thread_time() - cpu_s)
+            self._quick.note(asked.kind, time.thread_time() - cpu_s)
         return answer
 
     def _printed(self, request: QueryRequest, results: Iterator[Result]) -> _Answer:
@@ -365,18 +375,21 @@ def limited(results: Iterable[Result], max_rows: int) -> Iterator[Result]:
         yield result
 
 
-def _parsed(request: QueryRequest) -> tuple[ast.Statement, ...]:
+def _allowed(request: QueryRequest, user: User | None) -> _Asked:
+    """Return the statements of a request that may run, all of them.
+
+    Raises:
+        BadRequest: The text is not InfluxQL.
+        Forbidden: The user may not do one of them.
+    """
+    parameters = request.parameters
     try:
-        return parser.parse(request.text, bound_parameters(request.parameters.get("params", "")))
+        reading = parser.read(request.text, bound_parameters(parameters.get("params", "")))
     except ParseError as exc:
         raise BadRequest(f"error parsing query: {exc}") from exc
-
-
-def _allowed(request: QueryRequest, session: Session) -> tuple[ast.Statement, ...]:
-    """Return the statements of a request that may run, all of them."""
-    statements = _parsed(request)
-    authorize(statements, session.user, session.database)
-    return statements
+    database = parameters.get("db", "")
+    authorize(reading.statements, user, database)
+    return _Asked(reading.statements, kind_of(reading, (database, parameters.get("rp", ""))))
 
 
 async def _watched(

@@ -4,11 +4,16 @@ To change threads takes 0.1 ms of CPU and two turns of the scheduler; most of wh
 template variables ask takes little more. Such a statement runs on the event loop, but only when
 
 - nothing else runs, so that it waits for nobody and nobody for it;
-- statements of its kind (the same but for the literals of WHERE) took little CPU on a thread
+- a statement of its kind (the same text but for the literals of WHERE) took little CPU on a thread
   before: stores are open then, what they read is mostly decoded, and a regex, LIKE or NOT over the
   values of a tag, which no limit of rows bounds, has been measured;
+- its kind has not taken much more than that lately: now and then something must be decoded, or the
+  garbage collector comes by. What goes beyond a short time is a debt, of the kind and of all quick
+  statements, and time pays it off: in the long run the loop does long steps for a 50th of the time
+  at most, whatever clients send;
 - it reads few series and rows, by the index, and makes few windows: `LIMITS` are tight limits of a
-  SELECT, and whoever passes one is run again on a thread, with the limits of the settings.
+  SELECT, and whoever passes one is run again on a thread, with the limits of the settings; its kind
+  has to prove itself again.
 """
 
 from __future__ import annotations
@@ -20,15 +25,17 @@ from typing import TYPE_CHECKING, Final
 from grammar import ast
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Sequence
+    from collections.abc import Hashable
 
     from gateway.config import Settings
+    from grammar.templates import Reading
 
 MAX_LENGTH: Final = 1024  # of a text: it is parsed before it is known to be quick
 MAX_ROWS: Final = 10_000  # that a SELECT may read, estimated
-_SHORT_S: Final = 0.004
-_LONG_S: Final = 0.008
-_PAUSE_S: Final = 1.0
+SHORT_S: Final = 0.004  # of CPU
+_MOST_OWED_S: Final = 0.008  # beyond SHORT_S, by statements of a kind
+_MOST_IN_ALL_S: Final = 0.1
+_PAID_OFF: Final = 0.02  # of what is owed, in a second
 _MOST_KINDS: Final = 512
 
 _SHOW: Final = (
@@ -49,66 +56,81 @@ def tight(settings: Settings) -> Settings:
 
 
 class QuickKinds:
-    """The kinds of statements that took little CPU lately. Safe to use from many threads."""
+    """The kinds of statements that take little CPU. Safe to use from many threads."""
 
     def __init__(self) -> None:
-        self._known: dict[Hashable, float] = {}  # kind -> when it may be quick, 0.0 for now
+        self._debts: dict[Hashable, _Debt] = {}
+        self._all = _Debt(_MOST_IN_ALL_S)
 
-    def has(self, statements: Sequence[ast.Statement], place: tuple[str, str]) -> bool:
-        """Return whether statements are one of a quick kind.
+    def has(self, kind: Hashable) -> bool:
+        """Return whether statements of a kind, of `kind_of`, may run on the event loop now."""
+        debt = self._debts.get(kind)
+        return debt is not None and debt.is_bearable() and self._all.is_bearable()
 
-        Args:
-            statements: Those of a request.
-            place: Its database and retention policy.
-        """
-        return bool(self._known) and self._known.get(_kind(statements, place)) == 0.0
-
-    def note(
-        self, statements: Sequence[ast.Statement], place: tuple[str, str], cpu_s: float
-    ) -> None:
+    def note(self, kind: Hashable, cpu_s: float, *, is_quick: bool = False) -> None:
         """Note how much CPU statements took, to their last byte.
 
-        A quick kind that takes long once, as between writes, is not quick for a while.
+        Args:
+            kind: Theirs; None notes nothing.
+            cpu_s: What they took.
+            is_quick: They ran on the event loop.
         """
-        kind = _kind(statements, place)
-        if kind is None or _SHORT_S <= cpu_s <= _LONG_S:
+        if kind is None:
             return
-        since_s, now_s = self._known.get(kind), time.monotonic()
-        if cpu_s > _LONG_S:
-            if since_s == 0.0:
-                self._known[kind] = now_s + _PAUSE_S
-        elif since_s is None or since_s < now_s:
-            if len(self._known) >= _MOST_KINDS:
-                self._known = {}
-            self._known[kind] = 0.0
+        debt = self._debts.get(kind)
+        if debt is not None:
+            debt.grow(cpu_s - SHORT_S)
+        elif cpu_s < SHORT_S:
+            if len(self._debts) >= _MOST_KINDS:
+                self._debts = {}
+            self._debts[kind] = _Debt(_MOST_OWED_S)
+        if is_quick:
+            self._all.grow(cpu_s - SHORT_S)
+
+    def forget(self, kind: Hashable) -> None:
+        """Have a kind prove again, on a thread, that it is short."""
+        self._debts.pop(kind, None)
 
 
-def _kind(statements: Sequence[ast.Statement], place: tuple[str, str]) -> Hashable | None:
-    """Return what tells kinds of statements apart; None for what is never quick."""
-    if len(statements) != 1:
+class _Debt:
+    """CPU that was taken too much, which time pays off. A race of threads forgets some of it."""
+
+    __slots__ = ("_at_s", "_most_s", "_owed_s")
+
+    def __init__(self, most_s: float) -> None:
+        self._most_s = most_s  # that can be borne
+        self._owed_s = 0.0
+        self._at_s = 0.0  # when that was owed
+
+    def is_bearable(self) -> bool:
+        """Return whether so little is owed that things may go on."""
+        return self._owed_s <= self._most_s or self._left(time.monotonic()) <= self._most_s
+
+    def grow(self, seconds: float) -> None:
+        """Add to it; what is negative pays nothing off."""
+        if seconds > 0:
+            now_s = time.monotonic()
+            self._owed_s, self._at_s = self._left(now_s) + seconds, now_s
+
+    def _left(self, now_s: float) -> float:
+        return max(0.0, self._owed_s - (now_s - self._at_s) * _PAID_OFF)
+
+
+def kind_of(reading: Reading, place: tuple[str, str]) -> Hashable | None:
+    """Return what tells kinds of statements apart; None for what is never quick.
+
+    Args:
+        reading: The text of a request.
+        place: Its database and retention policy.
+    """
+    if not reading.outline or len(reading.statements) != 1:
         return None
-    [statement] = statements
-    if isinstance(statement, _SHOW):
-        return place, statement
-    if not isinstance(statement, ast.Select) or statement.target is not None:
+    [statement] = reading.statements
+    if type(statement) is ast.Select:
+        if statement.target is not None:
+            return None
+        if not all(type(s) is ast.Measurement and s.regex is None for s in statement.sources):
+            return None
+    elif not isinstance(statement, _SHOW):
         return None
-    if not all(type(s) is ast.Measurement and s.regex is None for s in statement.sources):
-        return None
-    shape = _shape(statement.condition)
-    return place, statement.sources, statement.fields, statement.dimensions, shape
-
-
-def _shape(expr: ast.Expr | None) -> Hashable:
-    """Return what a condition is but for its literals."""
-    match expr:
-        case ast.BinaryExpr(op, lhs, rhs):
-            return op, _shape(lhs), _shape(rhs)
-        case ast.ParenExpr(inner):
-            return _shape(inner)
-        case ast.NotExpr(inner) | ast.LikeExpr(inner) | ast.InExpr(inner):
-            return type(expr), _shape(inner)
-        case ast.Call(name, args):
-            return name, *map(_shape, args)
-        case ast.VarRef():
-            return expr
-    return type(expr).__name__
+    return place, reading.outline

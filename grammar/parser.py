@@ -1,4 +1,4 @@
-"""InfluxQL text to tree: `parse`.
+"""InfluxQL text to tree: `parse`, and `read`, which also says which texts are like it.
 
 The grammar is influxql.lark, which lark turns into an LALR table on first use; grammar/lexer.py
 makes the tokens, grammar/build_select.py and build_statements.py the tree while the text is read.
@@ -37,7 +37,7 @@ from grammar.lexer import (
     Token,
 )
 from grammar.refusals import Place, Refused, Unexpected
-from grammar.templates import Templates
+from grammar.templates import Reading, Templates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence, Set as AbstractSet
@@ -71,13 +71,22 @@ def parse(text: str, params: Mapping[str, object] | None = None) -> tuple[ast.St
     Raises:
         ParseError: The text is not InfluxQL, is too long or nests too deep.
     """
+    return read(text, params).statements
+
+
+def read(text: str, params: Mapping[str, object] | None = None) -> Reading:
+    """Return the statements of a text as `parse` does, and which texts are like it.
+
+    Raises:
+        ParseError: As `parse` does.
+    """
     if params or len(text) > _CACHED_LENGTH:
-        return _parse(text, params or {})
-    return _parse_cached(text)
+        return Reading(_parse(text, params or {}), "")
+    return _read_cached(text)
 
 
 @lru_cache(maxsize=_CACHED_TEXTS)
-def _parse_cached(text: str) -> tuple[ast.Statement, ...]:
+def _read_cached(text: str) -> Reading:
     return _templates().read(_normalised(text))
 
 

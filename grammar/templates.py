@@ -43,6 +43,19 @@ _STAND_INS: Final = {
 _RULES: Final = {kind: kind.lower() for kind in _STAND_INS} | {"DURATIONVAL": "duration"}
 
 
+class Reading(NamedTuple):
+    """A text, read.
+
+    Attributes:
+        statements: Its statements.
+        outline: What it shares with the texts whose statements differ from these in literals of
+            their WHERE at most; "" when it was not looked for.
+    """
+
+    statements: Statements
+    outline: str
+
+
 class Outline(NamedTuple):
     """A text, taken apart.
 
@@ -74,28 +87,32 @@ class Templates:
         )
         self._known = lru_cache(_CACHED_OUTLINES)(lambda _: _Template())
 
-    def read(self, text: str) -> Statements:
+    def read(self, text: str) -> Reading:
         """Return the statements of a text.
 
         Raises:
             ParseError: As `parse` does.
         """
+        if "\0" in text:  # which marks the gaps of outlines
+            return Reading(self._parse(text), "")
         outline = self.outline(text)
         if outline is None:
-            return self._parse(text)
+            return Reading(self._parse(text), text)
         template: _Template = self._known(outline.text)
         if template.gaps is None:
             statements = self._parse(text)
-            template.learn(outline, statements, self._parse)
-            return statements
+            has_gaps = template.learn(outline, statements, self._parse)
+            return Reading(statements, outline.text if has_gaps else text)
         try:
             literals = [_literal(*given) for given in outline.literals]
         except Refused:
-            return self._parse(text)  # which says what is wrong, and where
-        return template.filled(literals) if template.gaps else self._parse(text)
+            return Reading(self._parse(text), "")  # which says what is wrong, and where
+        if template.gaps:
+            return Reading(template.filled(literals), outline.text)
+        return Reading(self._parse(text), text)
 
     def outline(self, text: str) -> Outline | None:
-        """Return a text taken apart; None where it has no such literals, or comments."""
+        """Return a text without NUL taken apart; None where no such literals are, or comments."""
         literals: list[tuple[str, str]] = []
         pieces: list[str] = []
         end = 0
@@ -109,7 +126,7 @@ class Templates:
             pieces += (text[end:start], kind)
             literals.append((kind, match[kind]))
             end = match.end()
-        if not literals or "\0" in text:
+        if not literals:
             return None
         pieces.append(text[end:])
         return Outline("\0".join(pieces), tuple(literals))
@@ -137,11 +154,11 @@ class _Template:
 
     def learn(
         self, outline: Outline, statements: Statements, parse: Callable[[str], Statements]
-    ) -> None:
-        """Find the gaps, if this outline's statements are such that they have a WHERE."""
+    ) -> bool:
+        """Find the gaps; return whether this outline's literals all stand in a WHERE."""
         self.gaps = ()
         if not any(getattr(s, clause, None) for s in statements for clause in _CONDITIONS):
-            return
+            return False
         kinds = [kind for kind, _ in outline.literals]
         texts = [_STAND_INS[kind].format(n) for n, kind in enumerate(kinds)]
         first, *others = outline.text.split("\0")
@@ -161,8 +178,10 @@ class _Template:
 
         with suppress(ParseError):
             gaps = tuple(_mapped(statement, gap) for statement in parse("".join(pieces)))
-        if len(found) == len(kinds) == len(stand_ins):
-            self.gaps = gaps
+        if not len(found) == len(kinds) == len(stand_ins):
+            return False
+        self.gaps = gaps
+        return True
 
     def filled(self, literals: list[ast.Expr]) -> Statements:
         """Return the statements with these literals."""

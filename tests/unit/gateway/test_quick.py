@@ -12,14 +12,18 @@ from gateway import quick
 from gateway.app import create_app
 from gateway.config import Settings
 from gateway.query import QueryEndpoint
-from gateway.quick import QuickKinds
-from grammar.parser import parse
+from gateway.quick import QuickKinds, kind_of
+from grammar.parser import read
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Hashable, Iterator
 
 PLACE = "d", ""
 LINES = "\n".join(f"m,host=h{n % 40} v={n}i {n}" for n in range(4000))
+
+
+def _kind(text: str, place: tuple[str, str] = PLACE) -> Hashable:
+    return kind_of(read(text), place)
 
 
 @pytest.mark.parametrize(
@@ -27,32 +31,83 @@ LINES = "\n".join(f"m,host=h{n % 40} v={n}i {n}" for n in range(4000))
     [
         (
             "SELECT v FROM m WHERE time > 5 AND (host = 'b')",
-            "SELECT v FROM m WHERE time > 6 AND host = 'a'",
+            "SELECT v FROM m WHERE time > 6 AND (host = 'a')",
         ),
         ("SELECT v FROM m WHERE host =~ /a/", "SELECT v FROM m WHERE host =~ /b/"),
         ("SELECT mean(v) FROM m GROUP BY time(1m)", "SELECT mean(v) FROM m GROUP BY time(1m)"),
         ("SHOW TAG VALUES WITH KEY = a", "SHOW TAG VALUES WITH KEY = a"),
+        ("SHOW DATABASES -- all of them", "SHOW DATABASES -- all of them"),
     ],
 )
-def test_statement_is_of_the_kind_of_one_that_was_short(
-    first: str, second: str, monkeypatch: pytest.MonkeyPatch
+def test_statement_is_of_the_kind_of_one_that_was_short(first: str, second: str) -> None:
+    kinds = QuickKinds()
+    assert not kinds.has(_kind(second))
+    kinds.note(_kind(first), 0.03)  # as the first of a kind mostly does
+    assert not kinds.has(_kind(second))
+    kinds.note(_kind(first), 0.001)
+    assert kinds.has(_kind(second))
+    assert not kinds.has(_kind(second, ("other", "")))
+    kinds.forget(_kind(first))
+    assert not kinds.has(_kind(second))
+
+
+@pytest.fixture
+def pass_time(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Lets seconds pass."""
+    now_s = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now_s)
+
+    def passed(seconds: float) -> None:
+        nonlocal now_s
+        now_s += seconds
+
+    return passed
+
+
+def test_kind_that_takes_long_once_is_forgiven(pass_time: Callable[[float], None]) -> None:
+    kinds, kind = QuickKinds(), _kind("SELECT v FROM m WHERE time > 5")
+    kinds.note(kind, 0.001)
+    for _ in range(100):
+        kinds.note(kind, 0.001, is_quick=True)
+    for _ in range(10):
+        kinds.note(kind, 0.011, is_quick=True)
+        assert kinds.has(kind)
+        pass_time(1)
+
+
+def test_kind_that_takes_long_often_or_very_long_is_not_quick_for_a_while(
+    pass_time: Callable[[float], None],
 ) -> None:
     kinds = QuickKinds()
-    assert not kinds.has(parse(second), PLACE)
-    kinds.note(parse(first), PLACE, 0.03)  # as the first of a kind mostly does
-    assert not kinds.has(parse(second), PLACE)
-    kinds.note(parse(first), PLACE, 0.001)
-    assert kinds.has(parse(second), PLACE)
-    assert not kinds.has(parse(second), ("other", ""))
-    kinds.note(parse(second), PLACE, 0.006)  # neither short nor long
-    assert kinds.has(parse(second), PLACE)
-    kinds.note(parse(second), PLACE, 0.03)
-    kinds.note(parse(second), PLACE, 0.001)  # for a while it is not believed
-    assert not kinds.has(parse(first), PLACE)
-    later_s = time.monotonic() + 60
-    monkeypatch.setattr(time, "monotonic", lambda: later_s)
-    kinds.note(parse(second), PLACE, 0.001)
-    assert kinds.has(parse(first), PLACE)
+    often, very, other = (_kind(f"SELECT {name} FROM m") for name in ("a", "b", "c"))
+    for kind in (often, very, other):
+        kinds.note(kind, 0.001)
+    for _ in range(2):
+        assert kinds.has(often)
+        kinds.note(often, 0.011, is_quick=True)
+    kinds.note(very, 0.03)
+    assert (kinds.has(often), kinds.has(very), kinds.has(other)) == (False, False, True)
+    pass_time(0.4)
+    assert (kinds.has(often), kinds.has(very)) == (True, False)
+    pass_time(0.6)
+    kinds.note(very, 0.001)
+    assert kinds.has(very)
+
+
+def test_many_kinds_together_take_the_event_loop_for_a_small_part_of_the_time(
+    pass_time: Callable[[float], None],
+) -> None:
+    kinds, taken_s = QuickKinds(), 0.0
+    each = [_kind(f"SELECT v{n} FROM m") for n in range(300)]
+    for _ in range(100):
+        for kind in each:
+            kinds.note(kind, 0.001)
+            if kinds.has(kind):
+                kinds.note(kind, 0.05, is_quick=True)
+                taken_s += 0.05
+                pass_time(0.05)
+        pass_time(0.1)
+    assert taken_s < 1.0  # of 10 s
 
 
 @pytest.mark.parametrize(
@@ -71,9 +126,10 @@ def test_statement_is_of_the_kind_of_one_that_was_short(
     ],
 )
 def test_statement_is_never_quick(text: str) -> None:
+    assert _kind(text) is None
     kinds = QuickKinds()
-    kinds.note(parse(text), PLACE, 0.0)
-    assert not kinds.has(parse(text), PLACE)
+    kinds.note(None, 0.0)
+    assert not kinds.has(None)
 
 
 @pytest.mark.parametrize(
@@ -81,16 +137,29 @@ def test_statement_is_never_quick(text: str) -> None:
     ["host =~ /a/", "host LIKE 'a%'", "NOT (host = 'a')", "host != 'a'", "host = 'a' OR v = 1"],
 )
 def test_other_condition_is_another_kind(condition: str) -> None:
-    kinds = QuickKinds()
-    kinds.note(parse("SELECT v FROM m WHERE host = 'a'"), PLACE, 0.0)
-    assert not kinds.has(parse(f"SELECT v FROM m WHERE {condition}"), PLACE)
+    assert _kind(f"SELECT v FROM m WHERE {condition}") != _kind("SELECT v FROM m WHERE host = 'a'")
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("SHOW TAG VALUES WITH KEY =~ /a/", "SHOW TAG VALUES WITH KEY =~ /b/"),
+        ("SHOW MEASUREMENTS WITH MEASUREMENT =~ /a/", "SHOW MEASUREMENTS WITH MEASUREMENT =~ /b/"),
+        ("SELECT v FROM m LIMIT 1", "SELECT v FROM m LIMIT 2"),
+        ("SELECT v FROM m WHERE a = 'x' -- a", "SELECT v FROM m WHERE a = 'y' -- a"),
+        ("SELECT v FROM m WHERE a IN (1)", "SELECT v FROM m WHERE a IN (2)"),
+    ],
+)
+def test_literal_elsewhere_makes_another_kind(first: str, second: str) -> None:
+    for _ in range(2):  # read in full, and by its outline
+        assert _kind(first) != _kind(second)
 
 
 def test_kinds_are_bounded() -> None:
     kinds = QuickKinds()
     for n in range(3 * quick._MOST_KINDS):
-        kinds.note(parse(f"SELECT v{n} FROM m"), PLACE, 0.0)
-    assert len(kinds._known) <= quick._MOST_KINDS
+        kinds.note(_kind(f"SELECT v{n} FROM m"), 0.0)
+    assert len(kinds._debts) <= quick._MOST_KINDS
 
 
 # --- over HTTP ------------------------------------------------------------------------------------
@@ -107,8 +176,7 @@ def ask(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], tuple[dict[
         return answer(endpoint, *args)
 
     monkeypatch.setattr(QueryEndpoint, "_answer", counted)
-    monkeypatch.setattr(quick, "_SHORT_S", 10.0)  # whatever else the machine does
-    monkeypatch.setattr(quick, "_LONG_S", 10.0)
+    monkeypatch.setattr(quick, "SHORT_S", 10.0)  # whatever else the machine does
     with TestClient(create_app(Settings(), in_memory=True)) as client:
         client.post("/query", data={"q": "CREATE DATABASE d"})
         assert client.post("/write?db=d", content=LINES).status_code == 204
@@ -163,9 +231,9 @@ def test_rows_before_the_range_are_estimated_too(ask: Any, monkeypatch: pytest.M
         "SELECT sum(v) FROM m WHERE host = 'h0' AND time >= 3960 AND time < 4000 "
         "GROUP BY time(20ns) fill(previous, {}ns)"
     )
-    ask(text.format(1000))
     expected = [[3960, 3960], [3980, 3960]]
     for age_ns, is_long in ((2000, False), (3900, True)):
+        ask(text.format(age_ns))
         result, is_threaded = ask(text.format(age_ns))
         assert (result["series"][0]["values"], is_threaded) == (expected, is_long)
 
@@ -187,16 +255,16 @@ def test_error_is_the_one_of_the_thread(ask: Any) -> None:
     assert result["error"] == "invalid timestamp string"
 
 
-def test_quick_statement_that_fails_late_is_not_quick_for_a_while(
-    ask: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_kind_that_passed_a_limit_proves_itself_again(ask: Any) -> None:
     text = "SELECT v FROM m WHERE host =~ /{}/"
     ask(text.format("^h1$"))
     assert ask(text.format("^h2$"))[1] is False
-    monkeypatch.setattr(quick, "_LONG_S", 0.0)
-    monkeypatch.setattr(quick, "_SHORT_S", 0.0)
-    assert ask(text.format("h"))[1] is True  # of more series than are quick
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(quick, "SHORT_S", 0.0)
+        assert ask(text.format("h"))[1] is True  # of more series than are quick
+        assert ask(text.format("^h2$"))[1] is True
     assert ask(text.format("^h2$"))[1] is True
+    assert ask(text.format("^h2$"))[1] is False
 
 
 def test_statements_are_counted_once(ask: Any) -> None:
