@@ -44,7 +44,7 @@ _T = TypeVar("_T")
 
 MAX_HEAD: Final = 16_000  # bytes; as for field sets, so that no key comes near MAX_KEY_LENGTH
 MAX_FIELD_SET: Final = 16_000
-MAX_FORMS: Final = 8  # of one head, that native.c tries
+MAX_FORMS: Final = 8  # of one head, that are tried
 ENTRY_OVERHEAD: Final = 300  # bytes that the interpreter needs beside the text of a cache entry
 
 STRING: Final = b"\x02"
@@ -86,21 +86,24 @@ class Template:
 
     Attributes:
         keys: The field keys, each with its =, one after another.
+        first_key: The first of them.
         kinds: The FieldType of each, a byte a field.
         layout: The same, for a batch.
         has_booleans: There is a boolean among them.
         form: The same, for native.c: keys, kinds, and the size of each key as uint16.
     """
 
-    __slots__ = ("form", "has_booleans", "keys", "kinds", "layout")
+    __slots__ = ("first_key", "form", "has_booleans", "keys", "kinds", "layout")
 
     def __init__(self, layout: FieldLayout) -> None:
-        self.keys = "".join(f"{key}=" for key, _ in layout).encode()
+        keys = [f"{key}=".encode() for key, _ in layout]
+        self.keys = b"".join(keys)
+        self.first_key = keys[0] if keys else b""
         self.kinds = bytes(kind for _, kind in layout)
         self.layout = layout
         self.has_booleans = FieldType.BOOLEAN in self.kinds
-        sizes = [len(key.encode()) + 1 for key, _ in layout]
-        self.form: Form = self, self.keys, self.kinds, struct.pack(f"={len(sizes)}H", *sizes)
+        sizes = struct.pack(f"={len(keys)}H", *map(len, keys))
+        self.form: Form = self, self.keys, self.kinds, sizes
 
 
 Form: TypeAlias = tuple[Template, bytes, bytes, bytes]
@@ -114,7 +117,7 @@ VARIED: Final = Template(())  # the field sets of this head differ: look at each
 class Heads(dict[bytes, Entry]):
     """Raw heads, each behind a line feed, to series key, template to expect, forms and number.
 
-    The forms are those of the last few templates, for native.c.
+    The forms are those of the last few templates.
 
     Looking up a head that is not there reads and adds it, or raises Odd where it is bad.
 
@@ -193,8 +196,9 @@ class Bulk:
         if self._heads.size_bytes + self._templates_bytes > self._max_cache_bytes:
             self._forget()
         text, strings = _prepared(text)
-        n_lines = text.count(b"\n") + 1
-        tokens = text.replace(b"\n", b" \n").split(b" ")
+        spaced = text.replace(b"\n", b" \n")
+        n_lines = len(spaced) - len(text) + 1  # much faster than count
+        tokens = spaced.split(b" ")
         tokens[0] = b"\n" + tokens[0]
         # With a line feed before each head and nowhere else, and heads that begin with one, no
         # token can be out of its place.
@@ -206,7 +210,8 @@ class Bulk:
             times = np.full(n_lines, default_ns, np.int64)
         else:
             raise Odd
-        keys, predicted, _, _ = zip(*map(self._heads.__getitem__, heads), strict=True)
+        entries = list(map(self._heads.__getitem__, heads))
+        keys, predicted = [entry[0] for entry in entries], [entry[1] for entry in entries]
         templates = self._resolved(heads, field_sets, predicted)
         try:
             values = _values(templates, field_sets)
@@ -239,11 +244,23 @@ class Bulk:
             return predicted
         templates = list(predicted)
         for row, template in enumerate(predicted):
-            if template is UNKNOWN or template is VARIED:
+            if template is VARIED:
+                templates[row] = self._of_varied(heads[row], field_sets[row])
+            elif template is UNKNOWN:
                 templates[row] = self._template(field_sets[row])
-                expected = VARIED if template is VARIED else templates[row]
-                self._heads.expect(heads[row], expected, templates[row])
+                self._heads.expect(heads[row], templates[row], templates[row])
         return templates
+
+    def _of_varied(self, head: bytes, field_set: bytes) -> Template:
+        """Return the template of a line whose head had several, by its first key if that tells."""
+        forms = self._heads[head][2]
+        if len(forms) < MAX_FORMS:
+            likely = [form[0] for form in forms if field_set.startswith(form[0].first_key)]
+            if len(likely) == 1:
+                return likely[0]
+        template = self._template(field_set)
+        self._heads.expect(head, VARIED, template)
+        return template
 
     def _observed(
         self, heads: list[bytes], field_sets: list[bytes], predicted: Sequence[Template]
@@ -476,10 +493,10 @@ def _batch(
     if len(forms) == 1:
         layout_rows = np.zeros(len(templates), np.int32)
     else:
-        layout_rows = np.array(list(map(forms.__getitem__, templates)), np.int32)
+        layout_rows = np.fromiter(map(forms.__getitem__, templates), np.int32, len(templates))
     return PointBatch(
         list(distinct),
-        np.array(list(map(distinct.__getitem__, keys)), np.int32),
+        np.fromiter(map(distinct.__getitem__, keys), np.int32, len(keys)),
         times,
         [template.layout for template in forms],
         layout_rows,

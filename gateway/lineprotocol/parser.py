@@ -256,19 +256,29 @@ class _Reading:
                     else min(2 * size + 128, MAX_PIECE_BYTES)
                 )
                 start = stop
-            end = piece_end(body, start, size, is_plain=is_plain)
-            if start < end:
-                self._read_piece(body[start:end])
-            start = end
+            if start < len(body):
+                start = self._read_piece(body, start, size, is_plain=is_plain)
 
-    def _read_piece(self, text: bytes) -> None:
-        """Read some lines: all at once if possible, else in halves, at last one by one."""
-        self._let_in(len(text))
-        if len(text) >= (1 if self._bulk.is_native else MIN_BULK_BYTES):
-            batch = self._in_bulk(text.removesuffix(b"\n"))
+    def _read_piece(self, body: bytes, start: int, size: int, *, is_plain: bool) -> int:
+        """Read some lines: all at once if possible, else in halves, at last one by one.
+
+        Returns:
+            Where they end.
+        """
+        # First as if strings held no line feed: what is read in bulk has none open at its end.
+        end = piece_end(body, start, size, is_plain=True)
+        self._let_in(end - start)
+        if end - start >= (1 if self._bulk.is_native else MIN_BULK_BYTES):
+            batch = self._in_bulk(body[start:end].removesuffix(b"\n"))
             if batch is not None:
                 self._take(batch)
-                return
+                return end
+        end = end if is_plain else piece_end(body, start, size, is_plain=False)
+        self._read_slowly(body[start:end])
+        return end
+
+    def _read_slowly(self, text: bytes) -> None:
+        """Read lines that cannot be read all at once."""
         if self._n_bad >= MAX_ERRORS and not _MAY_BE_GOOD.search(text):
             self._n_bad += len(_BAD_LINE.findall(text))
             return
@@ -290,7 +300,8 @@ class _Reading:
         while pending:
             some = pending.pop()
             is_bulk = len(some) >= min_bulk and retries > 0
-            batch = self._in_bulk(b"\n".join(some)) if is_bulk else None
+            # One carriage return a line is taken away, and was already: what is left counts.
+            batch = self._in_bulk(b"\r\n".join(some) + b"\r") if is_bulk else None
             if batch is not None:
                 self._take(batch)
             elif is_bulk and len(some) > 1:

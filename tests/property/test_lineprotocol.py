@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from gateway.lineprotocol import Parsed, Parser, bulk, format_points, parse
+from gateway.lineprotocol import Parsed, Parser, bulk, format_points, parse, parser as reading
 from gateway.lineprotocol.line import (
     BLANKS,
     LineRefusedError,
@@ -174,10 +174,21 @@ def _one_by_one(body: bytes, default_ns: int) -> tuple[Canonical, list[str], int
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(bodies(), min_size=1, max_size=3))
-def test_bodies_hold_what_their_lines_hold_one_by_one(native: bool, texts: list[bytes]) -> None:
-    parser = Parser(max_cache_bytes=5_000, native=native)
-    assert parser.is_native == native
+@given(
+    st.lists(bodies(), min_size=1, max_size=3),
+    st.sampled_from([reading.MAX_PIECE_BYTES, 200]),  # the small ones often end within a string
+)
+def test_bodies_hold_what_their_lines_hold_one_by_one(
+    native: bool, texts: list[bytes], piece_bytes: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reading, "MAX_PIECE_BYTES", piece_bytes)
+        parser = Parser(max_cache_bytes=5_000, native=native)
+        assert parser.is_native == native
+        _check_one_by_one(parser, texts)
+
+
+def _check_one_by_one(parser: Parser, texts: list[bytes]) -> None:
     for body in [*texts, *texts]:
         parsed = parser.parse(body, now_ns=NOW_NS)
         points, reasons, refused = _one_by_one(body, NOW_NS)

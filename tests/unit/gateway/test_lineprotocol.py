@@ -394,6 +394,13 @@ def test_body_of_bad_lines_takes_no_more_memory_than_itself_and_lets_others_in()
     assert calls > 10
 
 
+def test_only_one_carriage_return_before_a_line_feed_is_ignored() -> None:
+    parsed = parse(b"m f=1 1\r\n" * 9 + b"bad\n" + b"m f=1 2\r\r\n" * 9, now_ns=0)
+    assert parsed.batch.times.tolist() == [1] * 9
+    assert {error.reason for error in parsed.errors[1:]} == {"bad timestamp"}
+    assert parsed.bad_lines == 10
+
+
 def test_batch_does_not_view_the_body() -> None:
     body = bytearray(_many(b'm f=1,s="x" 1'))
     parsed = parse(bytes(body), now_ns=0)
