@@ -1,4 +1,4 @@
-"""A cache of what was read from segments: decoded chunks (the columns of row groups) and footers.
+"""A cache of what was read from segments: footers, decoded chunks (columns of row groups), columns.
 
 Least recently used goes out first. One cache serves all stores of a process, so that its bound in
 bytes is theirs together.
@@ -16,7 +16,7 @@ import numpy as np
 from tinyflux.columnar.readahead import ReadAhead
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Callable, Hashable
 
     from tinyflux.columnar.base import FieldColumn
     from tinyflux.columnar.footer import Layout
@@ -26,10 +26,11 @@ _MIN_READ_BYTES: Final = 4 << 20
 
 ChunkKey: TypeAlias = "tuple[Hashable, int, str]"  # segment, row group, column
 _FOOTER: Final = (-1, "")  # in place of row group and column
+WHOLE: Final = -2  # in place of the row group: all of a column
 
 
 class ChunkCache:
-    """Decoded chunks by segment, row group and column name, and footers by segment.
+    """Decoded chunks by segment, row group (or WHOLE) and column name, and footers by segment.
 
     Safe to use from many threads.
 
@@ -109,8 +110,15 @@ class ChunkCache:
 
     def forget(self, segment: Hashable) -> None:
         """Let go of all that is of a segment."""
+        self._forget(lambda key: key[0] == segment)
+
+    def forget_chunks(self, segment: Hashable, column: str) -> None:
+        """Let go of the chunks of a column: all of it is here, or it is not wanted in pieces."""
+        self._forget(lambda key: key[0] == segment and key[1] >= 0 and key[2] == column)
+
+    def _forget(self, is_meant: Callable[[ChunkKey], bool]) -> None:
         with self._lock:
-            for key in [key for key in self._things if key[0] == segment]:
+            for key in [key for key in self._things if is_meant(key)]:
                 self.n_bytes -= self._things.pop(key)[1]
 
 

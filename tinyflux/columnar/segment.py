@@ -21,14 +21,14 @@ import numpy as np
 
 from tinyflux.batch import FieldType
 from tinyflux.columnar import arrow
-from tinyflux.columnar.chunks import ChunkCache
+from tinyflux.columnar.chunks import WHOLE, ChunkCache
 from tinyflux.columnar.footer import TIME, Layout, SegmentInfo, read_footer, reading_error
 from tinyflux.columnar.rowgroups import chain, cut, join
 from tinyflux.columnar.scan import Run, empty_run, ends, merge_runs, search
 from tinyflux.errors import CorruptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from tinyflux.batch import Int64s
@@ -208,9 +208,11 @@ class Segment:
         low, high = layout.offsets[at], layout.offsets[at + 1]
         if self._is_inside(start_ns, end_ns):
             low, high = ends(low, high, limit)
-        groups, low, high = layout.groups.needed(low, high, start_ns, end_ns)
         names = [name for name in (layout.fields if fields is None else fields)
                  if name in layout.fields]  # fmt: skip
+        if (columns := self._whole([_TIME_CHUNK, *names])) is not None:
+            return self._cut(columns, (layout.ids[at], low, high), bounds, limit)
+        groups, low, high = layout.groups.needed(low, high, start_ns, end_ns)
         # As many row groups as may be decoded at a time.
         at_once = max(1, self._cache.read_bytes // (8 * (len(names) + 1) * layout.groups.size))
         if len(groups) <= at_once:
@@ -239,9 +241,19 @@ class Segment:
         """Return the rows of ranges, counted in some row groups, that are within the bounds."""
         if not len(groups):
             return empty_run()
+        chunks = self._chunks(layout, groups, [_TIME_CHUNK, *names])
+        return self._cut(chunks, ranges, bounds, limit)
+
+    def _cut(
+        self,
+        chunks: Mapping[str, list[FieldColumn]],
+        ranges: Ranges,
+        bounds: tuple[int, int],
+        limit: int,
+    ) -> Run:
+        """Return the rows of ranges, counted in these chunks, that are within the bounds."""
         ids, low, high = ranges
         start_ns, end_ns = bounds
-        chunks = self._chunks(layout, groups, [_TIME_CHUNK, *names])
         if not self._is_inside(start_ns, end_ns):
             times: Int64s = join(chunks[_TIME_CHUNK]).values  # type: ignore[assignment]
             if start_ns > self.info.first_ns:
@@ -418,8 +430,13 @@ class Segment:
         """Return the chunks of columns, one for each row group, out of the cache or the file."""
         found: dict[str, dict[int, FieldColumn]] = {name: {} for name in names}
         missing: dict[int, None] = {}
+        size = layout.groups.size
         for name in names:
+            whole = self._cache.get((self._key, WHOLE, name))
             for group in groups.tolist():
+                if whole is not None:
+                    found[name][group] = whole.take(slice(group * size, (group + 1) * size))
+                    continue
                 chunk = self._cache.get((self._key, group, name))
                 if chunk is None:
                     missing[group] = None
@@ -429,27 +446,69 @@ class Segment:
             absent = np.array(sorted(missing), np.int64)
             lacking = [name for name in names if len(found[name]) < len(groups)]
             if len(absent) < len(layout.groups):
-                self._cache.ahead.missed(self._key, lacking, 8 * len(self), self._read_rest)
+                self._cache.ahead.missed(self._key, lacking, 9 * len(self), self._read_rest)
             for name, parts in self._decode(layout, absent, lacking).items():
                 for group, chunk in zip(absent.tolist(), parts, strict=True):
                     self._cache.put((self._key, group, name), chunk)
                     found[name][group] = chunk
         return {name: [found[name][group] for group in groups.tolist()] for name in names}
 
+    def _whole(self, names: Sequence[str]) -> dict[str, list[FieldColumn]] | None:
+        """Return whole columns, None when not all of them are in the cache."""
+        columns: dict[str, list[FieldColumn]] = {}
+        for name in names:
+            column = self._cache.get((self._key, WHOLE, name))
+            if column is None:
+                return None
+            columns[name] = [column]
+        return columns
+
     def _read_rest(self, names: Sequence[str]) -> None:
-        """Decode what of columns is not in the cache, for those who will ask for it."""
+        """Put whole columns into the cache, in place of their chunks."""
         layout = self._open()
-        for group in range(len(layout.groups)):
+        names = [name for name in names if (self._key, WHOLE, name) not in self._cache]
+        at_once = max(1, self._cache.read_bytes // (8 * len(self)))
+        for first in range(0, len(names), at_once):
             if self._is_replaced or self._is_skipped:
                 return
-            absent = [name for name in names if (self._key, group, name) not in self._cache]
-            for name, [chunk] in self._decode(layout, np.array([group]), absent).items():
-                self._cache.put((self._key, group, name), chunk)
+            some = names[first : first + at_once]
+            for name, column in self._decode_whole(layout, some).items():
+                self._cache.put((self._key, WHOLE, name), column)
+                self._cache.forget_chunks(self._key, name)
 
     def _decode(
         self, layout: Layout, groups: Int64s, names: Sequence[str]
     ) -> dict[str, list[FieldColumn]]:
         """Return the chunks of columns, one for each row group, from the file."""
+        chunks: dict[str, list[FieldColumn]] = {name: [] for name in names}
+        with self._file(layout, names, len(groups) * layout.groups.size) as read:
+            for group in groups.tolist():
+                # One after another: each chunk owns its memory, and can be let go alone.
+                table = read([group])
+                for name in names:
+                    chunks[name].append(self._chunk(table, layout, name))
+        return chunks
+
+    def _decode_whole(self, layout: Layout, names: Sequence[str]) -> dict[str, FieldColumn]:
+        """Return columns in one piece each, from the file."""
+        with self._file(layout, names, len(self)) as read:
+            table = read(range(len(layout.groups)))
+            return {name: self._chunk(table, layout, name) for name in names}
+
+    @contextlib.contextmanager
+    def _file(
+        self, layout: Layout, names: Sequence[str], n_rows: int
+    ) -> Iterator[Callable[[Sequence[int]], Any]]:
+        """Open the file; gives what reads row groups of columns as a table of Arrow.
+
+        Args:
+            layout: Its footer.
+            names: The columns.
+            n_rows: About how many rows will be read.
+
+        Raises:
+            CorruptionError: The file is not what was written.
+        """
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -458,10 +517,16 @@ class Segment:
             column, kind, none = _TIME_FIELD if name == _TIME_CHUNK else layout.fields[name]
             columns += [column] if none is None else [column, none]
             strings += [column] if kind is FieldType.STRING else []
-        if not names:
-            return {}
-        counts = [layout.metadata.row_group(group).num_rows for group in groups.tolist()]
-        chunks: dict[str, list[FieldColumn]] = {name: [] for name in names}
+
+        def read(groups: Sequence[int]) -> Any:
+            counts = [layout.metadata.row_group(group).num_rows for group in groups]
+            table = file.read_row_groups(
+                groups, columns=columns, use_threads=n_rows > _THREADED_ROWS
+            )
+            if table.num_rows != sum(counts):
+                raise CorruptionError(self.path, None, "rows are missing")
+            return table.unify_dictionaries() if strings and len(groups) > 1 else table
+
         try:
             with pq.ParquetFile(
                 self._files.readable(self.path),
@@ -469,18 +534,9 @@ class Segment:
                 read_dictionary=strings,
                 page_checksum_verification=True,
             ) as file:
-                # One after another: each chunk owns its memory, and can be let go alone.
-                for group, count in zip(groups.tolist(), counts, strict=True):
-                    table = file.read_row_group(
-                        group, columns=columns, use_threads=sum(counts) > _THREADED_ROWS
-                    )
-                    if table.num_rows != count:
-                        raise CorruptionError(self.path, None, "rows are missing")
-                    for name in names:
-                        chunks[name].append(self._chunk(table, layout, name))
+                yield read
         except (pa.ArrowException, ValueError, OSError) as exc:
             raise reading_error(exc, self.path, self.info.size_bytes) from exc
-        return chunks
 
     @staticmethod
     def _chunk(table: Any, layout: Layout, name: str) -> FieldColumn:

@@ -270,7 +270,7 @@ def test_memory_that_is_short_is_no_damage(tmp_path: Path, monkeypatch: pytest.M
         raise MemoryError("malloc of size 64 failed")
 
     with monkeypatch.context() as patched:
-        patched.setattr(pq.ParquetFile, "read_row_group", fail)
+        patched.setattr(pq.ParquetFile, "read_row_groups", fail)
         with pytest.raises(MemoryError):
             times(store)
     assert times(store) == [*range(10)]
