@@ -52,6 +52,8 @@ def aggregate(
     calls: tuple[ast.Call, ...],
     aux: tuple[str, ...],
     session: Session,
+    *,
+    points: bool = False,
 ) -> Aggregated | None:
     """Return these calls over the rows of a scan; None when none of them reads a field.
 
@@ -62,6 +64,7 @@ def aggregate(
         calls: The calls.
         aux: The fields to bring from the point that a lone selector chose.
         session: Whose limits hold.
+        points: Whether it matters which points selectors choose.
     """
     fields = {call: _field_of(call, table) for call in calls}
     known = [call for call in calls if fields[call]]
@@ -74,6 +77,7 @@ def aggregate(
         windows=made.shape.windows,
         aux=aux,
         max_cells=_most_cells(made, session),
+        points=points,
     )
     reader = _with_casts(table, known)
     try:

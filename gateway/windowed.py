@@ -59,7 +59,8 @@ def read_grid(made: Plan, table: Table, scan: ScanRequest, session: Session) -> 
     shape = made.shape
     bounds, wide = shape.bounds, None
     aux = _aux(made, table)
-    plain = aggregate(made, table, scan, made.leaves, aux, session)
+    points = made.lone_selector is not None and (shape.windows is None or bool(_beside(made)))
+    plain = aggregate(made, table, scan, made.leaves, aux, session, points=points)
     if made.transformed:
         widened = _widen(shape.bounds, shape.windows, descending=shape.select.descending)
         wide_scan = replace(scan, start_ns=widened.start_ns, end_ns=widened.end_ns)

@@ -194,6 +194,35 @@ class Stddev(Fold):
 
 
 @dataclass(frozen=True, slots=True)
+class Extreme(Fold):
+    """min or max as a value: what `Select` chooses, when nobody asks for the point it is of.
+
+    Attributes:
+        wanted: Which of them.
+    """
+
+    wanted: np.ufunc = np.minimum
+
+    def partial(self, values: Values, starts: Int64s, lengths: Int64s) -> Parts:  # noqa: ARG002
+        """Return (extreme,)."""
+        return (self._best(values, starts),)
+
+    def merge(self, parts: Parts, starts: Int64s) -> Parts:
+        """Return (extreme,)."""
+        return (self._best(parts[0], starts),)
+
+    def finish(self, parts: Parts) -> Answer:
+        """Return the extremes."""
+        return parts[0], None
+
+    def _best(self, values: NDArray[Any], starts: Int64s) -> NDArray[Any]:
+        best: NDArray[Any] = self.wanted.reduceat(values, starts)
+        if best.dtype == np.float64 and np.isnan(best).any():  # NaN is no extreme
+            best = (np.fmin if self.wanted is np.minimum else np.fmax).reduceat(values, starts)
+        return best
+
+
+@dataclass(frozen=True, slots=True)
 class Select(Kernel):
     """One point of each cell: `first` narrows the rows, `then` the equal ones, then the order.
 
@@ -211,6 +240,10 @@ class Select(Kernel):
     def selects(self) -> bool:
         """Return True: the answer is a point."""
         return True
+
+    def as_value(self) -> Kernel:
+        """Return what gives the same values, but no points, for less."""
+        return self if self.by_time else Extreme(self.name, self.accepts, self.gives, self.first)
 
     def pick(self, values: Values, times: Int64s, starts: Int64s, late: bool = False) -> Int64s:
         """Return int64[r], the chosen row of each run.

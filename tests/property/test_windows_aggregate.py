@@ -248,10 +248,12 @@ def run(
     windows: Windows | None,
     cuts: list[int],
     aux: tuple[str, ...] = (),
+    *,
+    points: bool = True,
 ) -> tuple[dict[tuple[tuple[str, ...], int], list[Value]], AggregateTable]:
     edges = [-1000, *sorted(set(cuts)), 1000]
     frames = [frame_of(data, a, b) for a, b in itertools.pairwise(edges)]
-    request = AggregateRequest(ScanRequest("m"), calls, group_by, windows, aux)
+    request = AggregateRequest(ScanRequest("m"), calls, group_by, windows, aux, points=points)
     table = aggregate_frames([frame for frame in frames if frame], request)
     answers: dict[tuple[tuple[str, ...], int], list[Value]] = {}
     for g, group in enumerate(table.groups):
@@ -317,6 +319,21 @@ def test_selectors_bring_the_point_the_oracle_chooses(draws: st.DataObject) -> N
         assert column.series is not None
         assert (column.times[g, w], column.series[g, w]) == (time, series)
         assert (table.aux["o"].valid[g, w], table.aux["o"].values[g, w]) == (True, other)
+    without_points, _ = run(data, (call,), group_by, windows, cuts, points=False)
+    assert without_points == answers
+
+
+def test_nan_is_an_extreme_only_where_there_is_nothing_else() -> None:
+    series = SeriesSet("m", np.array([1, 2]), {})
+    values = np.array([np.nan, 2.0, 3.0, np.nan, np.nan])
+    columns = {"v": FieldColumn(FieldType.FLOAT, values)}
+    frame = Frame(series, np.array([0, 3, 5]), np.array([0, 1, 2, 10, 11]), columns)
+    calls = Call("min", "v"), Call("max", "v")
+    for points in (True, False):
+        request = AggregateRequest(ScanRequest("m"), calls, windows=Windows(10), points=points)
+        low, high = aggregate_frames([frame, frame], request).columns
+        assert repr(low.values.tolist()) == "[[2.0, nan]]"
+        assert repr(high.values.tolist()) == "[[3.0, nan]]"
 
 
 @settings(max_examples=60, deadline=None)

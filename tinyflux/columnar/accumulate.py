@@ -70,6 +70,67 @@ class Piece:
         )
 
 
+class Merging:
+    """How the entries of pieces become one a cell: worked out once for columns that share them.
+
+    Args:
+        request: What is asked for.
+    """
+
+    def __init__(self, request: AggregateRequest) -> None:
+        self._max_cells = MAX_TIME_NS if request.newest else request.max_cells
+        self._pieces: list[Piece] = []
+        self._last: _Merge | None = None
+
+    def of(self, pieces: Sequence[Piece]) -> _Merge:
+        """Return how these pieces merge.
+
+        Raises:
+            LimitExceeded: More than `max_cells` cells.
+        """
+        is_same = len(pieces) == len(self._pieces) and all(
+            one.groups is other.groups and one.numbers is other.numbers
+            for one, other in zip(pieces, self._pieces, strict=True)
+        )
+        if self._last is None or not is_same:
+            self._last = self._worked_out(pieces)
+            self._pieces = [Piece(piece.groups, piece.numbers, (), {}) for piece in pieces]
+        return self._last
+
+    def _worked_out(self, pieces: Sequence[Piece]) -> _Merge:
+        groups = np.concatenate([piece.groups for piece in pieces])
+        numbers = np.concatenate([piece.numbers for piece in pieces])
+        low = int(numbers.min())
+        keys = groups * (int(numbers.max()) - low + 1) + (numbers - low)
+        order = None
+        if (keys[1:] < keys[:-1]).any():
+            order = np.argsort(keys, kind="stable")
+            keys, groups, numbers = keys[order], groups[order], numbers[order]
+        starts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
+        if len(starts) > self._max_cells:
+            raise LimitExceeded(
+                f"the answer has more than {self._max_cells} cells (groups x windows)"
+            )
+        return _Merge(groups[starts], numbers[starts], order, starts)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Merge:
+    """The cells of some entries.
+
+    Attributes:
+        groups: int64[c], the group of each cell, ascending.
+        numbers: int64[c], its window, ascending in a group.
+        order: int64[m], the entries cell after cell; None when they are.
+        starts: int64[c], where the entries of each cell start in that order.
+    """
+
+    groups: Int64s
+    numbers: Int64s
+    order: Int64s | None
+    starts: Int64s
+
+
 class Accumulator:
     """The answer to one call in the making.
 
@@ -80,7 +141,12 @@ class Accumulator:
     """
 
     def __init__(
-        self, call: Call, kernel: Kernel, request: AggregateRequest, max_rows: int
+        self,
+        call: Call,
+        kernel: Kernel,
+        request: AggregateRequest,
+        merging: Merging,
+        max_rows: int,
     ) -> None:
         self.call = call
         self.kernel = kernel
@@ -89,7 +155,7 @@ class Accumulator:
         self._windows = request.windows
         self._aux = request.aux
         self._max_rows = max_rows
-        self._max_cells = MAX_TIME_NS if request.newest else request.max_cells
+        self._merging = merging
         self._gathered = 0
         self._pieces: list[Piece] = []
         self._finished: list[Finished] = []  # cells of which no row comes any more
@@ -116,7 +182,7 @@ class Accumulator:
         elif isinstance(kernel, Gather):
             self._pieces.append(self._gather(kernel, rows, values))
         if self._must_merge():
-            self._pieces = [self._merged(self._joined())]
+            self._pieces = [self._merged()]
 
     def _must_merge(self) -> bool:
         if isinstance(self.kernel, Gather):
@@ -194,24 +260,23 @@ class Accumulator:
             },
         )
 
-    def _merged(self, piece: Piece) -> Piece:
+    def _merged(self) -> Piece:
         """Return an entry a cell, ordered by group and window."""
-        low = int(piece.numbers.min())
-        keys = piece.groups * (int(piece.numbers.max()) - low + 1) + (piece.numbers - low)
-        order = np.argsort(keys, kind="stable")
-        keys = keys[order]
-        starts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
-        if len(starts) > self._max_cells:
-            raise LimitExceeded(
-                f"the answer has more than {self._max_cells} cells (groups x windows)"
-            )
-        piece = piece.take(order)
+        merge = self._merging.of(self._pieces)
         if isinstance(self.kernel, Select):
-            return piece.take(self.kernel.pick(piece.parts[0], piece.parts[1], starts, self._late))
+            piece = self._joined()
+            piece = piece if merge.order is None else piece.take(merge.order)
+            best = self.kernel.pick(piece.parts[0], piece.parts[1], merge.starts, self._late)
+            chosen = piece.take(best)
+            return Piece(merge.groups, merge.numbers, chosen.parts, chosen.aux)
         if not isinstance(self.kernel, Fold):
             raise TypeError("only folds and selectors merge")
-        parts = self.kernel.merge(piece.parts, starts)
-        return Piece(piece.groups[starts], piece.numbers[starts], parts, {})
+        columns = zip(*(piece.parts for piece in self._pieces), strict=True)
+        parts = tuple(np.concatenate(column) for column in columns)
+        if merge.order is not None:
+            parts = tuple(part[merge.order] for part in parts)
+        parts = self.kernel.merge(parts, merge.starts)
+        return Piece(merge.groups, merge.numbers, parts, {})
 
     def finish(self) -> Finished | None:
         """Return the values of all cells; None when the field has no value anywhere."""
@@ -220,9 +285,7 @@ class Accumulator:
             return _join_finished(self._finished) if self._finished else None
         if not self._pieces:
             return None
-        piece = self._joined()
-        if len(self._pieces) > 1:
-            piece = self._merged(piece)
+        piece = self._pieces[0] if len(self._pieces) == 1 else self._merged()
         self._pieces = [piece]
         if isinstance(self.kernel, Fold):
             values, valid = self.kernel.finish(piece.parts)

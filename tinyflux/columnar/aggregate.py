@@ -18,7 +18,13 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from tinyflux.batch import Bools, FieldType, Int64s
-from tinyflux.columnar.accumulate import DTYPES, Accumulator, Finished, gathered_bytes
+from tinyflux.columnar.accumulate import (
+    DTYPES,
+    Accumulator,
+    Finished,
+    Merging,
+    gathered_bytes,
+)
 from tinyflux.columnar.base import (
     AggregateRequest,
     AggregateTable,
@@ -28,7 +34,7 @@ from tinyflux.columnar.base import (
     SeriesSet,
 )
 from tinyflux.errors import LimitExceeded, QueryError
-from tinyflux.kernels import KERNELS, Gather, Kernel
+from tinyflux.kernels import KERNELS, Gather, Kernel, Select
 from tinyflux.windows import Runs, Windows, find_runs
 
 if TYPE_CHECKING:
@@ -82,8 +88,10 @@ class Aggregation:
     ) -> None:
         self._request = request
         self._claim = claim
+        merging = Merging(request)
         self._columns = [
-            Accumulator(call, _kernel(call), request, max_rows) for call in request.calls
+            Accumulator(call, _kernel(call, points=request.points), request, merging, max_rows)
+            for call in request.calls
         ]
         kernels = [column.kernel for column in self._columns]
         self._gathering = [kernel for kernel in kernels if isinstance(kernel, Gather)]
@@ -136,11 +144,11 @@ class Aggregation:
             return _table(self._columns, self._groups, self._request, self._claim)
 
 
-def _kernel(call: Call) -> Kernel:
+def _kernel(call: Call, *, points: bool) -> Kernel:
     kernel = KERNELS.get(call.function)
     if kernel is None:
         raise QueryError(f"undefined function {call.function}()")
-    return kernel
+    return kernel if points or not isinstance(kernel, Select) else kernel.as_value()
 
 
 class _Groups:

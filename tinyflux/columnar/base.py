@@ -229,6 +229,8 @@ class AggregateRequest:
         max_cells: Refuse answers of more groups x windows than this.
         newest: For each call and group, only its last window that has a value, as the one window
             0; each field of `aux` is the last known one of the chosen points.
+        points: Whether times and series of chosen points are asked for; min and max are quicker
+            without.
     """
 
     scan: ScanRequest
@@ -238,6 +240,7 @@ class AggregateRequest:
     aux: tuple[str, ...] = ()
     max_cells: int = 50_000_000
     newest: bool = False
+    points: bool = True
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -250,9 +253,9 @@ class CallColumn:
         values: [g, w], anything where not valid. g groups, w windows.
         valid: bool[g, w]; false where the window has no value. `count` is invalid there too, never
             0.
-        times: int64[g, w], the time of the chosen point; None unless the call is a selector.
-        series: int64[g, w], the id of the chosen point's series; None unless the call is a
-            selector.
+        times: int64[g, w], the time of the chosen point; None unless the call is a selector, and
+            perhaps when `points` are not asked for.
+        series: int64[g, w], the id of the chosen point's series; None as times are.
     """
 
     type: FieldType
