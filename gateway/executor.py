@@ -27,6 +27,7 @@ from gateway.gaps import warnings_of
 from gateway.into import write_into
 from gateway.joins import join
 from gateway.logic import calls_of
+from gateway.narrowing import narrowed, needed_rows
 from gateway.ordering import having_rows, ordered
 from gateway.parts import limit_rows, opened, read_parts
 from gateway.planner import compile_select, plan
@@ -209,10 +210,19 @@ class _Run:
         return [answer for answer, _ in self.run(select, outer)]
 
     def _run_table(self, made: Plan, table: Table) -> Answer | None:
-        shape = made.shape
         scan = self._scan(made, table)
         if scan.start_ns > scan.end_ns:
             return None
+        for part in narrowed(made):
+            bounds = part.shape.bounds
+            some = replace(scan, start_ns=bounds.start_ns, end_ns=bounds.end_ns)
+            answer = self._run_scan(part, table, some)
+            if answer is not None and len(answer.rows) >= needed_rows(made):
+                return answer
+        return self._run_scan(made, table, scan)
+
+    def _run_scan(self, made: Plan, table: Table, scan: ScanRequest) -> Answer | None:
+        shape = made.shape
         if shape.rows_call is None and (made.leaves or made.transformed):
             grid = read_grid(made, table, scan, self.session)
             rows = _from_grid(with_forecasts(grid, made, self.session))

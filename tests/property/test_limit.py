@@ -1,4 +1,4 @@
-"""LIMIT and OFFSET of raw queries are a slice of the answer without them, whatever is missing."""
+"""LIMIT and OFFSET are a slice of the answer without them, whatever is missing."""
 
 from __future__ import annotations
 
@@ -52,6 +52,45 @@ def test_limit_is_a_slice(
         catalog.create_database("d")
         catalog.storage("d").append_batch(parse_lines("\n".join(lines).encode(), now_ns=0).batch)
         text = f"SELECT {columns} FROM m {by} {order}"
+        everything = rows_of(catalog, text)
+        found = rows_of(catalog, f"{text} LIMIT {limit} OFFSET {offset}")
+    finally:
+        catalog.close()
+    slices = {name: rows[offset : offset + limit] for name, rows in everything.items()}
+    assert found == {name: rows for name, rows in slices.items() if rows}
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 600), st.sampled_from(["f=1", "g=2", "f=3,g=2"])), min_size=9
+    ),
+    st.sampled_from(["sum(f)", "max(f), g", "last(g)", "mean(f) + count(g)", "integral(f)"]),
+    st.sampled_from(["", "fill(none)", "fill(0)", "fill(previous)", "fill(linear)"]),
+    st.sampled_from([-50, 0, 200, 590, None]),
+    st.sampled_from([650, 400, 40, None]),
+    ORDERS,
+    st.integers(1, 4),
+    st.integers(0, 2),
+)
+def test_limit_of_windows_is_a_slice(
+    points: Sequence[tuple[int, str]],
+    columns: str,
+    fill: str,
+    start: int | None,
+    end: int | None,
+    order: str,
+    limit: int,
+    offset: int,
+) -> None:
+    lines = ["m f=0 1", *(f"m {fields} {time}" for time, fields in points)]
+    bounds = [f"time >= {start}"] * (start is not None) + [f"time < {end}"] * (end is not None)
+    where = f"WHERE {' AND '.join(bounds)}" if bounds else ""
+    catalog = Catalog(None, Settings())
+    try:
+        catalog.create_database("d")
+        catalog.storage("d").append_batch(parse_lines("\n".join(lines).encode(), now_ns=0).batch)
+        text = f"SELECT {columns} FROM m {where} GROUP BY time(10ns) {fill} {order}"
         everything = rows_of(catalog, text)
         found = rows_of(catalog, f"{text} LIMIT {limit} OFFSET {offset}")
     finally:
