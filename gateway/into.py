@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from gateway.errors import StatementError
 from gateway.results import Series
 from tinyflux.batch import BatchBuilder, FieldValue, PointBatch, series_key
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from gateway.rows import Col
     from gateway.session import Session
     from grammar import ast
+    from tinyflux.batch import Int64s
 
 _POINTS_A_BATCH = 10_000  # what influxd writes at once, too
 
@@ -98,13 +101,12 @@ def _points(
         fixed = zip(answer.dimensions, answer.groups[group], strict=True)
         group_tags = [(key, value) for key, value in fixed if value]
         group_key = series_key(measurement, group_tags)
-        for start in range(where.start, where.stop, _POINTS_A_BATCH):
-            rows = slice(start, min(start + _POINTS_A_BATCH, where.stop))
+        written = _rows_with_a_value(fields, where)  # most windows of a long range are empty
+        for start in range(0, len(written), _POINTS_A_BATCH):
+            rows = written[start : start + _POINTS_A_BATCH]
             tag_rows = list(_cells(tags, rows)) if tags else None
             times = answer.times[rows].tolist()
             for row, (time_ns, cells) in enumerate(zip(times, _cells(fields, rows), strict=True)):
-                if not cells:
-                    continue
                 key = group_key
                 if tag_rows is not None:
                     own = [(name, str(value)) for name, value in tag_rows[row] if value]
@@ -112,8 +114,17 @@ def _points(
                 yield key, time_ns, cells
 
 
+def _rows_with_a_value(columns: Sequence[tuple[str, Col]], where: slice) -> Int64s:
+    """Return the rows of a slice, int64[n] ascending, in which some column is not null."""
+    known = np.zeros(where.stop - where.start, np.bool_)
+    for _, column in columns:
+        known |= column.valid[where]
+    rows: Int64s = where.start + np.flatnonzero(known)
+    return rows
+
+
 def _cells(
-    columns: Sequence[tuple[str, Col]], rows: slice
+    columns: Sequence[tuple[str, Col]], rows: Int64s
 ) -> Iterator[list[tuple[str, FieldValue]]]:
     """Yield the names and values of each row, without nulls; of equal names the last one counts."""
     names = [name for name, _ in columns]
