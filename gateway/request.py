@@ -22,6 +22,8 @@ Encoder: TypeAlias = JsonEncoder | CsvEncoder | MsgpackEncoder
 
 DEFAULT_CHUNK_ROWS: Final = 10_000  # influxdb 1.x services/httpd: DefaultChunkSize
 _MEDIA_TYPES: Final = ("application/csv", "text/csv", "application/x-msgpack")
+# What Go calls the kinds of JSON that are no object.
+_GO_TYPES: Final = {list: "array", str: "string", bool: "bool", int: "number", float: "number"}
 # Not Python's email parser: it takes 2 ms for each level that a hostile body nests.
 _BOUNDARY: Final = re.compile(r"""boundary=(?:"([^"]+)"|([^\s;"]+))""", re.IGNORECASE)
 _PART_NAME: Final = re.compile(
@@ -118,7 +120,11 @@ def bound_parameters(text: str) -> dict[str, object]:
         reason = "unexpected EOF" if is_cut else str(exc)
         raise BadRequest(f"error parsing query parameters: {reason}") from exc
     if not isinstance(values, dict | None):
-        raise BadRequest("error parsing query parameters: not an object")
+        found = _GO_TYPES[type(values)]
+        raise BadRequest(
+            f"error parsing query parameters: json: cannot unmarshal {found} into Go value of type "
+            "map[string]interface {}"
+        )
     return values or {}
 
 
