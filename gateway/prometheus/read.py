@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from starlette.responses import Response
 
+from gateway.budget import check_points
 from gateway.conditions import compile_condition
-from gateway.errors import BadRequest, DatabaseNotFound, Forbidden, Overloaded, StatementError
+from gateway.errors import BadRequest, DatabaseNotFound, Forbidden, Overloaded
 from gateway.http import body_chunks, time_limit, url_parameters
 from gateway.prometheus.messages import (
     check_snappy,
@@ -165,17 +166,13 @@ class RemoteRead:
 
     def _answer(self, reader: Reader, queries: list[ReadQuery], interrupt: Interrupt) -> bytes:
         results = []
-        left = self._settings.max_select_points
+        n_points = 0
         for query in queries:
             series: dict[tuple[tuple[str, str], ...], list[bytes]] = {}
             for frame in frames_of(reader, query):
                 interrupt.check()
-                left -= len(frame)
-                if self._settings.max_select_points and left < 0:
-                    limit = self._settings.max_select_points
-                    raise StatementError(
-                        f"max-select-point limit exceeded: ({limit - left}/{limit})"
-                    )
+                n_points += len(frame)
+                check_points(n_points, self._settings)
                 for labels, samples in encoded_series(frame):
                     series.setdefault(labels, []).append(samples)
             parts = [_series(labels, samples) for labels, samples in sorted(series.items())]
