@@ -137,7 +137,8 @@ def _print_findings(data: Path) -> int:
         n_errors += finding.is_error
         click.echo(f"{'error' if finding.is_error else 'note '} {finding.path}: {finding.text}")
     n_stores = len(tools.stores(data))
-    click.echo(f"{n_stores} stores checked, {n_errors or 'no'} errors")
+    stores, errors = "store" + "s" * (n_stores != 1), "error" + "s" * (n_errors != 1)
+    click.echo(f"{n_stores} {stores} checked, {n_errors or 'no'} {errors}")
     return n_errors
 
 

@@ -68,6 +68,13 @@ def test_a_directory_in_order_is_checked_with_exit_code_0(data: Path) -> None:
     assert run("check", data) == (0, "2 stores checked, no errors\n")
 
 
+def test_check_counts_one_as_one(tmp_path: Path) -> None:
+    with TestClient(create_app(Settings(data=tmp_path))) as client:
+        client.post("/query", data={"q": "CREATE DATABASE d"})
+        client.post("/write?db=d", content=b"m v=1 1")
+    assert run("check", tmp_path) == (0, "1 store checked, no errors\n")
+
+
 def test_check_tells_of_damage_in_every_kind_of_file(data: Path) -> None:
     victims = [
         data / "catalog.json",
