@@ -83,8 +83,13 @@ class JsonEncoder:
         trees: list[Tree] = []
         n_rows = 0
         is_inside = False
+        columns: list[str] = []
+        weight = 1
         for item in series:
-            size = len(item) * _weight(item)
+            if item.columns is not columns:  # the series of an answer share them
+                columns, weight = item.columns, _weight(item)
+            span = item.span()
+            size = (span.stop - span.start) * weight
             if is_inside or item.is_open or size > _PIECE_ROWS:
                 if trees:
                     yield opening + _printed(trees)[1:-1]
@@ -92,7 +97,7 @@ class JsonEncoder:
                 yield from self._long(item, opening, is_inside=is_inside)
                 opening, is_inside = b",", item.is_open
                 continue
-            trees.append(self._tree(item))
+            trees.append(self._tree(item, span))
             n_rows += size
             if n_rows >= _PIECE_ROWS:
                 yield opening + _printed(trees)[1:-1]
@@ -104,9 +109,8 @@ class JsonEncoder:
             opening = b","
         yield b"]" if opening == b"," else b""
 
-    def _tree(self, series: Series) -> Tree:
+    def _tree(self, series: Series, rows: slice) -> Tree:
         tree = _head(series)
-        rows = series.span()
         if rows.start < rows.stop:
             tree["values"] = self._rows(series, rows)
         if series.partial:
