@@ -216,7 +216,10 @@ class _Run:
         for part in narrowed(made):
             bounds = part.shape.bounds
             some = replace(scan, start_ns=bounds.start_ns, end_ns=bounds.end_ns)
-            answer = self._run_scan(part, table, some)
+            grid = read_grid(part, table, some, self.session)
+            if grid is None or not grid.has_all:
+                continue
+            answer = self._finished(part, table, some, _from_grid(grid))
             if answer is not None and len(answer.rows) >= needed_rows(made):
                 return answer
         return self._run_scan(made, table, scan)
@@ -228,6 +231,12 @@ class _Run:
             rows = _from_grid(with_forecasts(grid, made, self.session))
         else:
             rows = self._read_points(made, table, scan)
+        return self._finished(made, table, scan, rows)
+
+    def _finished(
+        self, made: Plan, table: Table, scan: ScanRequest, rows: _Rows | None
+    ) -> Answer | None:
+        """Return the answer of what was read; None when it has no row."""
         self.session.interrupt.check()
         self._warn_of_gaps(table, scan)
         if rows is None:

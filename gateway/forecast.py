@@ -55,7 +55,7 @@ def with_forecasts(grid: Grid | None, made: Plan, session: Session) -> Grid | No
     for call in reversed([call for found in calls for call in found]):  # what is inside comes first
         source = evaluate(call.args[0], axis, {**inner, **leaves}, inner)
         leaves[call] = inner[call] = _column(call, source, n_groups, session, is_descending)
-    return Grid(axis, grid.groups, leaves, inner)
+    return Grid(axis, grid.groups, leaves, inner, grid.has_all)
 
 
 def _calls(expr: ast.Expr) -> list[ast.Call]:

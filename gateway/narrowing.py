@@ -2,8 +2,9 @@
 
 `GROUP BY time(1m) ORDER BY time DESC LIMIT 5` over a year of points needs its newest five windows.
 How many rows some windows give is known only when they were read: where they give fewer than LIMIT
-and OFFSET ask for, more are read, and in the end all. So the answer is the same, as long as the
-rows of a window depend on nothing beyond the windows that come before it in the answer.
+and OFFSET ask for, more are read, and in the end all; also where a column has no value in them,
+because what fills it depends on whether it has one anywhere. So the answer is the same, as long as
+the rows of a window depend on nothing beyond the windows that come before it in the answer.
 """
 
 from __future__ import annotations
@@ -71,6 +72,8 @@ def _may_be_narrowed(made: Plan) -> bool:
         and not select.sort_fields
         and select.fill is not ast.Fill.LINEAR
         and all(call.name != "integral" for call in made.leaves)
+        # Without a start every column is filled from its own first point on.
+        and (bounds.has_start or len(made.leaves) == 1 or select.fill is ast.Fill.NONE)
         # Where the data begin or end is known only when they were read.
         and (bounds.end_ns < MAX_TIME_NS if select.descending else bounds.start_ns > MIN_TIME_NS)
     )

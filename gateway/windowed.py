@@ -42,12 +42,15 @@ class Grid:
         leaves: The columns of the calls that stand outside of transformations, and of names beside
             a selector.
         inner: The columns of the calls that stand inside of transformations.
+        has_all: Every leaf has a value somewhere. How a column without one is filled is another
+            matter: a count gives null, and `fill(0)` of strings 0.
     """
 
     axis: Axis
     groups: list[tuple[str, ...]]
     leaves: Mapping[ast.Expr, Col]
     inner: Mapping[ast.Expr, Col]
+    has_all: bool
 
 
 def read_grid(made: Plan, table: Table, scan: ScanRequest, session: Session) -> Grid | None:
@@ -82,7 +85,9 @@ def read_grid(made: Plan, table: Table, scan: ScanRequest, session: Session) -> 
     inner: dict[ast.Expr, Col] = {}
     if wide is not None:
         inner |= {call: frame.column(wide, call, is_inner=True) for call in wide.calls}
-    return Grid(frame.axis(times), frame.ordered_groups(), frame.fill_rows(leaves), inner)
+    has_all = all(column.valid.any() for column in leaves.values())
+    filled = frame.fill_rows(leaves)
+    return Grid(frame.axis(times), frame.ordered_groups(), filled, inner, has_all)
 
 
 def _widen(bounds: TimeRange, windows: Windows | None, *, descending: bool) -> TimeRange:

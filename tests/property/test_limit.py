@@ -25,6 +25,19 @@ POINTS = st.lists(
 )
 COLUMNS = st.sampled_from(["f", "g", "f, g", "f + 1", "floor(f)", "f + g"])
 DIMENSIONS = st.sampled_from(["", "GROUP BY host"])
+CALLS = st.sampled_from(
+    [
+        "sum(f)",
+        "max(f), g",
+        "last(g)",
+        "mean(f) + count(g)",
+        "integral(f)",
+        "sum(f), count(s)",
+        "count(f), count(g)",
+        "first(s), max(g)",
+        "max(f), s",
+    ]
+)
 ORDERS = st.sampled_from(["", "ORDER BY time DESC"])
 
 
@@ -63,9 +76,10 @@ def test_limit_is_a_slice(
 @settings(deadline=None, max_examples=300)
 @given(
     st.lists(
-        st.tuples(st.integers(0, 600), st.sampled_from(["f=1", "g=2", "f=3,g=2"])), min_size=9
+        st.tuples(st.integers(0, 600), st.sampled_from(["f=1", "g=2", "f=3,g=2", 'f=1,s="x"'])),
+        min_size=9,
     ),
-    st.sampled_from(["sum(f)", "max(f), g", "last(g)", "mean(f) + count(g)", "integral(f)"]),
+    CALLS,
     st.sampled_from(["", "fill(none)", "fill(0)", "fill(previous)", "fill(linear)"]),
     st.sampled_from([-50, 0, 200, 590, None]),
     st.sampled_from([650, 400, 40, None]),
