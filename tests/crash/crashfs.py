@@ -12,13 +12,16 @@ from __future__ import annotations
 
 import io
 import random
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from tinyflux.errors import StorageLocked
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
     from pathlib import Path
+
+T = TypeVar("T")
+_SEEDS = 3
 
 
 class Crash(BaseException):
@@ -176,3 +179,17 @@ class CrashLock:
 
     def release(self) -> None:
         self._locked.discard(self._path)
+
+
+def crashes(
+    run: Callable[[CrashFS], T], operations: Iterable[int]
+) -> Iterator[tuple[int, int, CrashFS, T]]:
+    """Yield what the machine's stop in each of these operations of `run` may have left, several
+    times: the operation, the seed, the file system, and what `run` returned.
+    """
+    for fail_at in operations:
+        files = CrashFS()
+        files.fail_at = fail_at
+        returned = run(files)
+        for seed in range(_SEEDS):
+            yield fail_at, seed, files.crash(seed), returned

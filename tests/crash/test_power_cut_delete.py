@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 import pytest
 
-from tests.crash.crashfs import Crash, CrashFS
+from tests.crash.crashfs import Crash, CrashFS, crashes
 from tinyflux.batch import BatchBuilder, FieldValue, PointBatch, series_key
 from tinyflux.columnar.base import DeleteRequest, ScanRequest
 from tinyflux.columnar.parquet import ParquetStorage
@@ -111,13 +111,8 @@ def test_after_a_power_cut_points_are_as_before_or_as_after(stride: int) -> None
     assert run_until_crash(files) == [TEXTS]
     total = files.n_operations
     assert total > 60
-    for fail_at in range(1, total + 2, stride):
-        files = CrashFS()
-        files.fail_at = fail_at
-        possible = run_until_crash(files)
-        for seed in range(3):
-            after = files.crash(seed)
-            store = open_store(after)
-            assert state(store) in possible, f"fail_at={fail_at} seed={seed}"
-            store.flush()
-            assert state(open_store(after.crash(seed))) in possible
+    for fail_at, seed, after, possible in crashes(run_until_crash, range(1, total + 2, stride)):
+        store = open_store(after)
+        assert state(store) in possible, f"fail_at={fail_at} seed={seed}"
+        store.flush()
+        assert state(open_store(after.crash(seed))) in possible

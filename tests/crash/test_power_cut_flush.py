@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.crash.crashfs import Crash, CrashFS
+from tests.crash.crashfs import Crash, CrashFS, crashes
 from tests.crash.test_power_cut import POINTS_A_BATCH, STEPS, STORE, batch, state
 from tinyflux.columnar.parquet import ParquetStorage
 
@@ -98,19 +98,14 @@ def test_after_a_power_cut_at_any_operation_the_acknowledged_state_is_recovered(
     run_until_crash(files)
     total = files.n_operations
     assert total > 100
-    for fail_at in range(1, total + 2, stride):
-        files = CrashFS()
-        files.fail_at = fail_at
-        possible = run_until_crash(files)
-        for seed in range(3):
-            after = files.crash(seed)
-            store = open_store(after)
-            assert state(store) in possible, f"fail_at={fail_at} seed={seed}"
-            store.append_batch(batch(50))
-            store.flush()
-            again = open_store(after.crash(seed))
-            assert state(again).get(50) == [50] * POINTS_A_BATCH
-            again.close()
+    for fail_at, seed, after, possible in crashes(run_until_crash, range(1, total + 2, stride)):
+        store = open_store(after)
+        assert state(store) in possible, f"fail_at={fail_at} seed={seed}"
+        store.append_batch(batch(50))
+        store.flush()
+        again = open_store(after.crash(seed))
+        assert state(again).get(50) == [50] * POINTS_A_BATCH
+        again.close()
 
 
 def test_a_flush_that_fails_is_made_up_for_by_the_next() -> None:
