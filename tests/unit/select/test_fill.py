@@ -48,6 +48,12 @@ def test_fill_of_integers_truncates(mode: Fill, number: float, expected: list[ob
     assert filled(mode, values, FieldType.INTEGER, number) == expected
 
 
+def test_lines_are_those_of_influxd_to_the_last_digit() -> None:
+    values = np.array([[0.0, 4.0, 0.0, 0.0, -3.0, 0.0], [0.0] * 6])
+    expected = [None, 4.0, 1.6666666666666665, -0.666666666666667, -3.0, None]  # of influxd 1.6.7
+    assert filled(Fill.LINEAR, values, FieldType.FLOAT) == expected
+
+
 def test_empty_windows_count_zero() -> None:
     values = np.array([[0, 3, 0, 0, 2, 0], [0] * 6])
     assert filled(Fill.NULL, values, FieldType.INTEGER, is_count=True) == [0, 3, 0, 0, 2, 0]
