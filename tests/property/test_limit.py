@@ -73,7 +73,7 @@ def test_limit_is_a_slice(
     assert found == {name: rows for name, rows in slices.items() if rows}
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=120)
 @given(
     st.lists(
         st.tuples(st.integers(0, 600), st.sampled_from(["f=1", "g=2", "f=3,g=2", 'f=1,s="x"'])),
