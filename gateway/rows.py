@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from gateway.functions.math import BINARY, KEEPS_INTEGERS, UNARY
+from gateway.functions.math import BINARY, KEEPS_INTEGERS, UNARY, count_hll
 from gateway.functions.transforms import READS_ONE_WINDOW_BEFORE, TRANSFORMS, Argument
 from grammar import ast
 from tinyflux.batch import Bools, FieldType, Int64s
@@ -182,7 +182,10 @@ def _apply_math(name: str, args: list[Col]) -> Col:
     valid, emits = first.valid, first.emits
     for other in args[1:]:
         valid, emits = valid & other.valid, emits | other.emits
-    if any(arg.type not in _NUMBERS for arg in args):
+    if name == "count_hll" and first.type is FieldType.STRING:
+        counts, valid = count_hll(first.values, valid)
+        return Col(FieldType.INTEGER, counts, valid, emits)
+    if any(arg.type not in _NUMBERS for arg in args) or name == "count_hll":
         return Col(FieldType.NONE, np.zeros(len(valid)), np.zeros_like(valid), emits)
     if first.type is FieldType.INTEGER and name in KEEPS_INTEGERS:
         values = np.abs(first.values) if name == "abs" else first.values

@@ -5,7 +5,7 @@ Arrays in, arrays out; pure. Three kinds, each function an instance in `KERNELS`
     Fold    count sum mean spread stddev       parts of a cell that merge: rows -> parts -> value
     Select  min max first last                 one point of the cell, found by two criteria
     Gather  median mode percentile integral    needs all values of the cell at once
-            count_distinct
+            count_distinct sum_hll
 
 A cell is one group in one window. Rows come in runs (`starts`: the first row of each run,
 ascending, no run empty, the last one ends with the rows), so that one `ufunc.reduceat` serves all
@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from tinyflux import hyperloglog
 from tinyflux.batch import Bools, FieldType, Float64s, Int64s
-from tinyflux.errors import QueryError
+from tinyflux.errors import LimitExceeded, QueryError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,6 +46,7 @@ _TYPE_NAMES: Final = {
     FieldType.STRING: "string",
 }
 _SECOND_NS: Final = 1e9
+_MOST_SKETCHES: Final = 20_000  # of an answer; one takes about 0.1 ms
 _MOST_SIZES: Final = 16  # up to so many sizes of cells, cells are sorted by size
 
 
@@ -436,6 +438,31 @@ class CountDistinct(Gather):
         return np.bincount(runs.cells, minlength=len(cells.starts)), None
 
 
+class SumHll(Gather):
+    """sum_hll(values) -> string: a sketch of which values there are, or all sketches in one."""
+
+    @property
+    def looks_at_times(self) -> bool:
+        """Return False."""
+        return False
+
+    def finish(self, cells: Cells, args: tuple[float, ...]) -> Answer:  # noqa: ARG002
+        """Return the sketches. A step for each cell: what is done in it takes longer by far.
+
+        Raises:
+            LimitExceeded: So many cells that nobody should wait for them.
+        """
+        if len(cells.starts) > _MOST_SKETCHES:
+            raise LimitExceeded(
+                f"sum_hll() would make {len(cells.starts)} sketches, the limit is {_MOST_SKETCHES}"
+            )
+        texts = np.empty(len(cells.starts), np.object_)
+        ends = cells.starts + cells.lengths()
+        for cell, (start, end) in enumerate(zip(cells.starts.tolist(), ends.tolist(), strict=True)):
+            texts[cell] = hyperloglog.to_text(hyperloglog.sketch(cells.values[start:end]))
+        return texts, None
+
+
 class Mode(Gather):
     """mode(values) -> the type of the field: the most frequent value.
 
@@ -590,5 +617,6 @@ KERNELS: Final[Mapping[str, Kernel]] = {
         Mode("mode", _ALL),
         Integral("integral", _NUMBERS, FieldType.FLOAT),
         CountDistinct("count_distinct", _ALL, FieldType.INTEGER),
+        SumHll("sum_hll", _ALL, FieldType.STRING),
     )
 }

@@ -6,11 +6,15 @@ Source: measured, `tests/conformance/math.case`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 
-from tinyflux.batch import Float64s
+from tinyflux import hyperloglog
+from tinyflux.batch import Bools, Float64s, Int64s
+
+if TYPE_CHECKING:
+    from tinyflux.columnar.base import Values
 
 Unary: TypeAlias = Callable[[Float64s], Float64s]
 Binary: TypeAlias = Callable[[Float64s, Float64s], Float64s]
@@ -45,6 +49,25 @@ BINARY: Final[dict[str, Binary]] = {
     "pow": np.power,
     "log": lambda values, base: np.log(values) / np.log(base),
 }
+
+
+def count_hll(texts: Values, valid: Bools) -> tuple[Int64s, Bools]:
+    """Return about how many different values the sketches of sum_hll() have seen.
+
+    Args:
+        texts: object[n], sketches; other texts give nothing.
+        valid: bool[n], where there is one.
+
+    Returns:
+        counts, valid: int64[n], bool[n].
+    """
+    counts, known = np.zeros(len(texts), np.int64), np.zeros(len(texts), np.bool_)
+    for row in np.flatnonzero(valid).tolist():
+        registers = hyperloglog.from_text(texts[row])
+        if registers is not None:
+            counts[row], known[row] = hyperloglog.estimate(registers), True
+    return counts, known
+
 
 # An integer stays what it is under these; `abs` alone changes it.
 KEEPS_INTEGERS: Final = frozenset(["abs", "floor", "ceil", "round"])

@@ -66,6 +66,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
     "spread": _function(Kind.AGGREGATE, _NUMBERS),
     "stddev": _function(Kind.AGGREGATE, _NUMBERS, _F),
     "integral": _function(Kind.AGGREGATE, _NUMBERS, _F, (1, 2)),
+    "sum_hll": _function(Kind.AGGREGATE, _ANY, _S),
     "first": _function(Kind.SELECTOR, _ANY),
     "last": _function(Kind.SELECTOR, _ANY),
     "min": _function(Kind.SELECTOR, _ORDERED),
@@ -113,6 +114,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             "sqrt",
         )
     },
+    "count_hll": _function(Kind.MATH, frozenset([_S]), _I),
     **{name: _function(Kind.MATH, _NUMBERS) for name in ("abs", "floor", "ceil", "round")},
     **{name: _function(Kind.MATH, _NUMBERS, _F, (2, 2)) for name in ("atan2", "pow", "log")},
 }
