@@ -3,12 +3,14 @@
 Run by `tests.benchmarks.ingest --reads` and `tests.benchmarks.queries --ingest`. A process of its
 own writes bodies of 5000 lines without a pause, and this one asks for one panel
 after another, at a steady rate. What a query takes is counted from when it was due, so an answer
-that is late makes the next ones late too, as on a dashboard.
+that is late makes the next ones late too, as on a dashboard. In the end ours is asked once more
+while it gets no more lines than influxd took.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 import multiprocessing
 import statistics
 import time
@@ -45,16 +47,36 @@ def run(hosts: int, hours: float) -> None:
         for _ in range(ROUNDS):
             for server, idle, times, found in zip(servers, idle_ms, took_ms, rates, strict=True):
                 idle.extend(_ask(server.url, hosts, hours))
-                with _writing(server.url, history) as n_written:
-                    before, before_s = n_written.value, time.perf_counter()
-                    times.extend(_ask(server.url, hosts, hours))
-                    n_lines = (n_written.value - before) * LINES_PER_BODY
-                    found.append(n_lines / (time.perf_counter() - before_s))
+                found.append(_ask_meanwhile(server.url, history, hosts, hours, times))
+        paced_ms: list[float] = []
+        rate = statistics.median(rates[1])
+        paced = [
+            _ask_meanwhile(servers[0].url, history, hosts, hours, paced_ms, rate)
+            for _ in range(ROUNDS)
+        ]
     print("| server | idle p50 ms | p99 ms | meanwhile p50 ms | p99 ms | lines/s meanwhile |")  # noqa: T201
     print("|---|---|---|---|---|---|")  # noqa: T201
-    for server, idle, times, found in zip(servers, idle_ms, took_ms, rates, strict=True):
+    names = [*(server.name for server in servers), "tinyflux at influxd's rate"]
+    rows = zip(names, [*idle_ms, idle_ms[0]], [*took_ms, paced_ms], [*rates, paced], strict=True)
+    for name, idle, times, found in rows:
         cells = [f"{_percentile(ms, part):.2f}" for ms in (idle, times) for part in (0.5, 0.99)]
-        print(f"| {server.name} | {' | '.join(cells)} | {statistics.median(found):,.0f} |")  # noqa: T201
+        print(f"| {name} | {' | '.join(cells)} | {statistics.median(found):,.0f} |")  # noqa: T201
+
+
+def _ask_meanwhile(
+    url: str,
+    history: Sequence[bytes],
+    hosts: int,
+    hours: float,
+    took_ms: list[float],
+    most_lines_s: float = math.inf,
+) -> float:
+    """Ask while lines are written; adds the ms of each query, returns the lines a second."""
+    with _writing(url, history, most_lines_s) as n_written:
+        before, before_s = n_written.value, time.perf_counter()
+        took_ms.extend(_ask(url, hosts, hours))
+        n_lines = (n_written.value - before) * LINES_PER_BODY
+        return float(n_lines / (time.perf_counter() - before_s))
 
 
 def _percentile(times: Sequence[float], part: float) -> float:
@@ -62,11 +84,13 @@ def _percentile(times: Sequence[float], part: float) -> float:
 
 
 @contextmanager
-def _writing(url: str, history: Sequence[bytes]) -> Iterator[Synchronized[int]]:
+def _writing(
+    url: str, history: Sequence[bytes], most_lines_s: float
+) -> Iterator[Synchronized[int]]:
     """Write the same bodies over and over meanwhile; gives how many were acknowledged."""
     spawn = multiprocessing.get_context("spawn")
     stop, n_written = spawn.Event(), spawn.Value("q", 0)
-    writer = spawn.Process(target=_write, args=(url, history, stop, n_written))
+    writer = spawn.Process(target=_write, args=(url, history, most_lines_s, stop, n_written))
     writer.start()
     try:
         while not n_written.value:  # the process begins
@@ -77,10 +101,18 @@ def _writing(url: str, history: Sequence[bytes]) -> Iterator[Synchronized[int]]:
         writer.join()
 
 
-def _write(url: str, history: Sequence[bytes], stop: Event, n_written: Synchronized[int]) -> None:
+def _write(
+    url: str,
+    history: Sequence[bytes],
+    most_lines_s: float,
+    stop: Event,
+    n_written: Synchronized[int],
+) -> None:
     def until_stopped() -> Iterator[bytes]:
-        for body in itertools.cycle(history):
-            if stop.is_set():
+        began_s = time.perf_counter()
+        for number, body in enumerate(itertools.cycle(history)):
+            due_s = began_s + number * LINES_PER_BODY / most_lines_s
+            if stop.wait(max(0.0, due_s - time.perf_counter())):
                 return
             yield body
             n_written.value += 1  # it is asked for the next when this one is acknowledged
