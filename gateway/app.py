@@ -107,7 +107,7 @@ def create_app(settings: Settings, *, in_memory: bool = False) -> Edge:
     metrics = Metrics()
     trash.watch(lambda: catalog.trash, metrics)
     running = RunningQueries()
-    writer = Writer(catalog, settings, metrics)
+    writer = Writer(catalog, settings, metrics, running)
     authentication = Authentication(catalog, settings)
     query = QueryEndpoint(catalog, authentication, settings, metrics, running)
     intake = Intake(catalog, authentication, writer, settings, metrics)

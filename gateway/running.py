@@ -6,7 +6,7 @@ import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gateway.errors import StatementError
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from gateway.session import Interrupt
     from grammar import ast
+
+_YOUNG_S: Final = 1.0  # what runs longer is no panel somebody waits for
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class RunningQueries:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._ended = threading.Condition(self._lock)
         self._last_id = 0
         self._running: dict[int, RunningQuery] = {}
 
@@ -58,6 +61,17 @@ class RunningQueries:
         finally:
             with self._lock:
                 del self._running[query.id]
+                self._ended.notify_all()
+
+    def wait_for_short(self, seconds: float) -> None:
+        """Wait until no statement runs that began within the last second, at most so long."""
+        with self._lock:
+            if self._running:
+                self._ended.wait_for(lambda: not self._has_young(), seconds)
+
+    def _has_young(self) -> bool:
+        since = time.monotonic() - _YOUNG_S
+        return any(query.started > since for query in self._running.values())
 
     def listed(self) -> list[RunningQuery]:
         """Return what runs now, oldest first."""

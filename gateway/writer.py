@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from gateway.catalog import Catalog
     from gateway.config import Settings
     from gateway.metrics import Metrics
+    from gateway.running import RunningQueries
     from tinyflux.batch import PointBatch
     from tinyflux.columnar.base import Rejection
 
@@ -47,6 +48,8 @@ MAX_SHORT_BYTES: Final = 1 << 20  # of a body as sent that is served while a lon
 MAX_NESTED: Final = 4  # long bodies that are being read at once
 MAX_TOGETHER: Final = 256  # bodies that are stored as one batch
 MAX_TOGETHER_BYTES: Final = 1 << 18  # of bodies as sent; beyond, batches pay for themselves
+# Short statements go first: the writer waits for them, at most so many times what its step took.
+_REST: Final = 4
 
 _log = logging.getLogger(__name__)
 
@@ -84,11 +87,25 @@ _Item: TypeAlias = tuple[Write, Done]
 class Writer:
     """Takes writes from any thread, in order, and answers each when it is durable."""
 
-    def __init__(self, catalog: Catalog, settings: Settings, metrics: Metrics) -> None:
-        """Start the thread."""
+    def __init__(
+        self,
+        catalog: Catalog,
+        settings: Settings,
+        metrics: Metrics,
+        running: RunningQueries | None = None,
+    ) -> None:
+        """Start the thread.
+
+        Args:
+            catalog: Where to.
+            settings: The limits.
+            metrics: Where writes are counted.
+            running: The statements that go first; None for no regard.
+        """
         self._catalog = catalog
         self._settings = settings
         self._metrics = metrics
+        self._running = running
         self._parser = Parser()
         self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
         self._later: deque[_Item | None] = deque()  # too long to be served in between
@@ -123,10 +140,13 @@ class Writer:
             items = self._with_short([item])
             del item  # not kept while waiting for the next
             while items:
+                began_s = time.perf_counter()
                 n_stored = self._store_together(items)
                 if not n_stored:
                     self._serve(*items[0])
                 del items[: n_stored or 1]
+                if self._running is not None:
+                    self._running.wait_for_short(_REST * (time.perf_counter() - began_s))
 
     def _with_short(self, items: list[_Item]) -> list[_Item]:
         """Return an item with those that wait behind it, as many as may be stored together."""
