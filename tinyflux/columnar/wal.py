@@ -271,7 +271,9 @@ class Log:
         self._idle_s = idle_s
         self._queue: deque[Entry] = deque()
         self._queued_bytes = 0
-        self._changed = threading.Condition()  # guards the queue and the flags
+        self._lock = threading.Lock()  # guards the queue and the flags
+        self._changed = threading.Condition(self._lock)  # for those who wait for others' work
+        self._work = threading.Condition(self._lock)  # for the committer: not woken without any
         self._is_committing = False  # somebody has the file
         self._file: AppendFile | None = None
         self._file_bytes = 0
@@ -321,14 +323,14 @@ class Log:
             self.check()
             while self._queued_bytes > self._max_queue_bytes:
                 self._start_thread()
-                self._changed.notify_all()  # the committer may sleep: nobody had asked it for this
+                self._work.notify()  # the committer may sleep: nobody had asked it for this
                 self._changed.wait()
                 self.check()
             self._queue.append(entry)
             self._queued_bytes += len(payload)
             if callback is not None or self._mode == "interval":
                 self._start_thread()
-                self._changed.notify_all()
+                self._work.notify()
         return entry
 
     def wait(self, entry: Entry) -> None:
@@ -392,6 +394,7 @@ class Log:
                 return
             self._is_closed = True
             self._changed.notify_all()
+            self._work.notify()
             thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join()
@@ -553,7 +556,7 @@ class Log:
                 if self._is_closed and not self._queue:
                     return
                 if not self._queue:
-                    has_news = self._changed.wait(
+                    has_news = self._work.wait(
                         self._interval_s if self._mode == "interval" else self._idle_s
                     )
                     if not (has_news or self._queue or self._is_dirty or self._is_committing):
