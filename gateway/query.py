@@ -2,7 +2,8 @@
 
     read      who asks, then the parameters (URL < body), on the event loop
     answer    parse, check the rights, run and print up to the first megabyte, in one go on a query
-              thread; what is known to be small (`gateway.quick`) on the event loop
+              thread; what is known to be small (`gateway.quick`) on the event loop;
+              SHOW QUERIES and KILL QUERY on a thread of their own, for when the others are busy
     stream    what is left, a megabyte at a time, only as fast as the client reads; raw points are
               read from the storage no sooner
 
@@ -14,6 +15,7 @@ statements after it say `not executed`.
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -54,6 +56,9 @@ if TYPE_CHECKING:
 PIECE_BYTES: Final = 1 << 20  # of an answer, printed and held before the client takes it
 MIN_GZIP_BYTES: Final = 1024
 GZIP_LEVEL: Final = 1  # 27 ms for 3.4 MB; level 6 takes 162 for a few percent
+_CONTROL: Final = re.compile(
+    r"\s*(?:SHOW\s+QUERIES|KILL\s+QUERY\s+\d+(?:\s+ON\s+\S+)?)\s*;?\s*", re.IGNORECASE | re.ASCII
+)
 _PATIENCE_S: Final = 0.5  # how long a query runs before we look whether its client is still there
 
 
@@ -89,6 +94,7 @@ class QueryEndpoint:
         self._metrics = metrics
         self._running = running
         self._threads = ThreadPoolExecutor(settings.query_threads, "query")
+        self._control = ThreadPoolExecutor(1, "control")
         parser.parse("SHOW DATABASES")  # builds the grammar, before the threads would all at once
         self._quick = QuickKinds()
         self._tight = tight(settings)
@@ -109,6 +115,7 @@ class QueryEndpoint:
         """Stop what runs, and the threads."""
         self._running.kill_all()
         self._threads.shutdown(cancel_futures=True)
+        self._control.shutdown(cancel_futures=True)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -136,7 +143,9 @@ class QueryEndpoint:
     async def _response(
         self, request: QueryRequest, user: User | None, receive: Receive
     ) -> Response:
-        if self._n_open >= self._settings.query_threads + self._settings.max_queued_queries:
+        is_control = _CONTROL.fullmatch(request.text) is not None
+        most = self._settings.query_threads + self._settings.max_queued_queries
+        if self._n_open >= most and not is_control:
             raise Overloaded("too many queries are waiting")
         is_async = request.parameters.get("async") == "true"
         loop = asyncio.get_running_loop()
@@ -151,7 +160,8 @@ class QueryEndpoint:
                     return quick
         session = self._session(request, user)
         self._n_open += 1
-        running = loop.run_in_executor(self._threads, self._answer, request, session, asked)
+        threads = self._control if is_control else self._threads
+        running = loop.run_in_executor(threads, self._answer, request, session, asked)
         running.add_done_callback(lambda _: self._finished())
         if is_async:
             running.add_done_callback(_forget)

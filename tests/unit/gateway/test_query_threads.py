@@ -13,6 +13,8 @@ import pytest
 from gateway.app import Edge, create_app
 from gateway.config import Settings
 from gateway.errors import InfluxError
+from gateway.statements.run import execute
+from grammar import ast
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterator
@@ -21,14 +23,13 @@ if TYPE_CHECKING:
 
     from gateway.results import Series
     from gateway.session import Session
-    from grammar import ast
 
 PATIENCE_S = 30.0
 _T = TypeVar("_T")
 
 
 class Gate:
-    """Holds statements until it is opened or they are interrupted, and counts both."""
+    """Holds SHOW USERS until it is opened or they are interrupted, and counts both."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -36,7 +37,9 @@ class Gate:
         self.n_interrupted = 0
         self.is_open = False
 
-    def execute(self, _: ast.Statement, session: Session) -> list[Series]:
+    def execute(self, statement: ast.Statement, session: Session) -> list[Series]:
+        if not isinstance(statement, ast.ShowUsers):
+            return execute(statement, session)
         with self._lock:
             self.n_running += 1
         deadline = time.monotonic() + PATIENCE_S
@@ -121,6 +124,23 @@ def test_query_over_the_bound_answers_503_and_the_others_are_served(gate: Gate) 
         assert [status for status, _, _ in await asyncio.gather(*asking)] == [200] * 3
 
     run(Settings(query_threads=1, max_queued_queries=2), test)
+
+
+def test_queries_are_listed_and_killed_while_every_thread_is_busy(gate: Gate) -> None:
+    async def test(app: Edge) -> None:
+        asking = [asyncio.create_task(get(app, "/query", b"q=SHOW+USERS")) for _ in range(2)]
+        killed: list[bytes] = []
+        while asking:
+            await until(lambda: gate.n_running == 1)
+            _, _, body = await get(app, "/query", b"q=show++queries%3b")
+            [series] = orjson.loads(body)["results"][0]["series"]
+            [number] = [row[0] for row in series["values"] if row[1] == "SHOW USERS"]
+            _, _, body = await get(app, "/query", f"q=KILL+QUERY+{number}".encode())
+            assert "error" not in orjson.loads(body)["results"][0]
+            killed.append((await asking.pop(0))[2])
+        assert all(b"query interrupted" in body for body in killed)
+
+    run(Settings(query_threads=1, max_queued_queries=1), test)
 
 
 def test_query_whose_client_goes_away_is_interrupted(gate: Gate) -> None:
