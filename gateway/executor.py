@@ -54,14 +54,21 @@ if TYPE_CHECKING:
 _NARROW_COLUMNS: Final = 8  # of a quick statement, which bounds its values by rows of so many
 
 
-def run_select(select: ast.Select, session: Session) -> list[Series]:
+def run_select(
+    select: ast.Select, session: Session, snapshots: Snapshots | None = None
+) -> list[Series]:
     """Return the answer of a SELECT as series, in InfluxDB's order.
+
+    Args:
+        select: What to answer.
+        session: Who asks.
+        snapshots: What to read it from; without, what is there now.
 
     Raises:
         StatementError: What InfluxDB refuses, and what would pass a limit.
         DatabaseNotFound, RetentionPolicyNotFound: A source that does not exist.
     """
-    answers = run_answers(select, session)
+    answers = run_answers(select, session, snapshots)
     if select.target is not None:
         written = (answer for answer, _ in answers)
         return [write_into(select.target, written, _tags_of_calls(select), session)]
@@ -70,12 +77,15 @@ def run_select(select: ast.Select, session: Session) -> list[Series]:
     ]
 
 
-def stream_select(select: ast.Select, session: Session) -> Iterator[Series]:
+def stream_select(
+    select: ast.Select, session: Session, snapshots: Snapshots | None = None
+) -> Iterator[Series]:
     """Yield the answer of a SELECT as `run_select` returns it, read while it is taken.
 
     Args:
         select: One that `can_be_read_in_parts`.
         session: Who asks.
+        snapshots: As in `run_select`.
 
     Yields:
         Series; of those that are open, more rows follow.
@@ -84,7 +94,7 @@ def stream_select(select: ast.Select, session: Session) -> Iterator[Series]:
         As `run_select`, also after the first series.
     """
     with _told_as_influxd():
-        parts = _Run(session, Snapshots(session)).run_in_parts(select)
+        parts = _Run(session, snapshots or Snapshots(session)).run_in_parts(select)
         series = (one for part, names in parts for one in part.to_series(names, select.timezone))
         yield from opened(limit_rows(series, select.limit, select.offset))
 
@@ -100,10 +110,12 @@ def _tags_of_calls(select: ast.Select) -> list[str]:
     ]
 
 
-def run_answers(select: ast.Select, session: Session) -> list[tuple[Answer, list[str]]]:
+def run_answers(
+    select: ast.Select, session: Session, snapshots: Snapshots | None = None
+) -> list[tuple[Answer, list[str]]]:
     """Return the answer of a SELECT by measurement, with the names of its columns."""
     with _told_as_influxd():
-        return _Run(session, Snapshots(session)).run(select, None)
+        return _Run(session, snapshots or Snapshots(session)).run(select, None)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from tinyflux.columnar.aggregate import aggregate_frames
 from tinyflux.columnar.base import (
     AggregateRequest,
     AggregateTable,
+    Extent,
     FieldColumn,
     Frame,
     Query,
@@ -52,6 +53,11 @@ class Snapshots:
 
     session: Session
     _taken: dict[tuple[str, str], Reader] = field(default_factory=dict)
+
+    @property
+    def rows_read(self) -> int:
+        """How many rows were read so far."""
+        return sum(snapshot.rows_read for snapshot in self._taken.values())
 
     def reader(self, measurement: ast.Measurement) -> Reader:
         """Return the snapshot of the store that a measurement lies in.
@@ -216,6 +222,14 @@ class UnionReader(_FrameReader):
         """Return what is missing in any source."""
         found = (reader.gaps(measurement, start_ns, end_ns) for reader in self._readers)
         return [gap for gaps in found for gap in gaps]
+
+    def extent(self, request: ScanRequest) -> Extent:
+        """Return where the rows of every source lie."""
+        found = Extent()
+        for reader in self._readers:
+            series = reader.series(request.measurement, request.query)
+            found += reader.extent(replace(request, series=series))
+        return found
 
     def _frames(self, measurement: str) -> Iterator[Frame]:
         first_id = 0

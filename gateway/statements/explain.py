@@ -1,22 +1,25 @@
 """EXPLAIN prints the plan of a SELECT; EXPLAIN ANALYZE runs it and says what that took.
 
-The first lines of a block read as influxd's; the rest says what this engine does: which series the
-index left, the time range, the windows, and the condition that the engine filters by.
+The first lines of a block read as influxd's; the rest says what this engine does: where the rows of
+the series and times are that the index left, the windows, and the condition that the engine filters
+by. What ANALYZE would write INTO a measurement is counted, not written.
 """
 
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from gateway.conditions import compile_condition
 from gateway.encoding.times import to_rfc3339
-from gateway.executor import run_select
-from gateway.functions.types import CASTS
+from gateway.executor import run_select, stream_select
+from gateway.functions.types import CASTS, cast_type
 from gateway.joins import named_queries
 from gateway.logic import walk
+from gateway.parts import can_be_read_in_parts
 from gateway.planner import compile_select, is_join, plan
 from gateway.sources import AnswerReader, Snapshots, resolve
 from gateway.statements.table import go_duration, table
@@ -25,10 +28,12 @@ from grammar.durations import format_calendar_duration
 from grammar.printer import to_influxql
 from tinyflux.batch import FieldType
 from tinyflux.calendars import CalendarWindows
+from tinyflux.columnar.base import ScanRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
+    from gateway.expansion import Schema
     from gateway.plan import Plan, Shape
     from gateway.results import Series
     from gateway.session import Session
@@ -50,7 +55,8 @@ def explain(statement: ast.Explain, session: Session) -> list[Series]:
         return [
             table(["EXPLAIN ANALYZE"], [(line,) for line in _analyze(statement.select, session)])
         ]
-    return [table(["QUERY PLAN"], [(line,) for line in _plan_lines(statement.select, session)])]
+    lines = _plan_lines(statement.select, session) or [""]
+    return [table(["QUERY PLAN"], [(line,) for line in lines])]
 
 
 def _plan_lines(select: ast.Select, session: Session, within: Shape | None = None) -> list[str]:
@@ -76,23 +82,61 @@ def _subqueries(select: ast.Select, session: Session) -> list[ast.Select]:
 
 def _blocks(made: Plan, source: Table) -> Iterator[list[str]]:
     common = list(_common(made, source))
-    calls = sorted(dict.fromkeys(map(to_influxql, (*made.leaves, *made.transformed))))
+    calls = dict.fromkeys((*made.leaves, *made.transformed))
+    if made.shape.rows_call is not None or not calls:
+        names = _names((column.expr for column in made.columns), source.schema)
+        yield ["EXPRESSION: <nil>", f"AUXILIARY FIELDS: {', '.join(names)}", *common]
+        return
     for call in calls:
-        yield [f"EXPRESSION: {call}", *common]
-    if not calls:
-        fields = sorted(
-            f"{part.name}::{_TYPE_NAMES[source.schema.fields[part.name]]}"
-            for column in made.columns
-            for part in walk(column.expr)
-            if isinstance(part, ast.VarRef) and source.schema.is_field(part)
-        )
-        yield ["EXPRESSION: <nil>", f"AUXILIARY FIELDS: {', '.join(fields)}", *common]
+        yield [
+            f"EXPRESSION: {to_influxql(_typed(call, source.schema))}",
+            *_beside(made, source),
+            *common,
+        ]
+
+
+def _beside(made: Plan, source: Table) -> list[str]:
+    """Return the line of what comes beside a lone selector, if something does."""
+    if made.lone_selector is None:
+        return []
+    exprs = (column.expr for column in made.columns if column.expr != made.lone_selector)
+    names = _names(exprs, source.schema)
+    return [f"AUXILIARY FIELDS: {', '.join(names)}"] if names else []
+
+
+def _names(exprs: Iterable[ast.Expr], schema: Schema) -> list[str]:
+    """Return the fields and tags in expressions, with their types, sorted."""
+    parts = (part for expr in exprs for part in walk(expr))
+    return sorted({_name(part, schema) for part in parts if isinstance(part, ast.VarRef)})
+
+
+def _name(ref: ast.VarRef, schema: Schema) -> str:
+    if schema.is_field(ref):
+        return f"{ref.name}::{_TYPE_NAMES[cast_type(ref, schema.fields[ref.name])]}"
+    return f"{ref.name}::tag" if ref.name in schema.tags else ref.name
+
+
+def _typed(call: ast.Call, schema: Schema) -> ast.Call:
+    """Return a call as influxd prints it: with the type of the field."""
+    [ref, *rest] = call.args
+    if isinstance(ref, ast.VarRef) and schema.is_field(ref):
+        kind = cast_type(ref, schema.fields[ref.name])
+        ref = replace(ref, cast=_TYPE_NAMES[kind])
+    if call.name == "count_distinct":
+        return ast.Call("count", (ast.Call("distinct", (ref,)),))
+    return replace(call, args=(ref, *rest))
 
 
 def _common(made: Plan, source: Table) -> Iterator[str]:
     shape = made.shape
     query = compile_condition(shape.condition, source.schema.fields)
-    yield f"NUMBER OF SERIES: {len(source.reader.series(source.name, query))}"
+    series = source.reader.series(source.name, query)
+    scan = ScanRequest(source.name, query, shape.bounds.start_ns, shape.bounds.end_ns)
+    extent = source.reader.extent(replace(scan, series=series))
+    yield f"NUMBER OF SERIES: {len(series)}"
+    yield f"ROWS IN MEMORY: {extent.memory_rows}"
+    yield f"NUMBER OF FILES: {extent.segments}"
+    yield f"ROWS IN FILES: {extent.segment_rows}"
     yield f"MEASUREMENT: {source.name}"
     bounds = shape.bounds
     first, last = to_rfc3339(np.array([bounds.start_ns, bounds.end_ns], np.int64))
@@ -116,18 +160,25 @@ def _length(windows: Windows) -> str:
 
 
 def _analyze(select: ast.Select, session: Session) -> list[str]:
+    text, select = to_influxql(select), replace(select, target=None)
+    snapshots = Snapshots(session)
     started = time.perf_counter_ns()
     lines = _plan_lines(select, session)
     planned = time.perf_counter_ns()
-    answer = run_select(select, session)
+    run = stream_select if can_be_read_in_parts(select) else run_select
+    n_series = n_rows = 0
+    for series in run(select, session, snapshots):
+        n_series += not series.is_open
+        n_rows += len(series)
     done = time.perf_counter_ns()
     details = [
         f"execution_time: {go_duration(done - planned)}",
         f"planning_time: {go_duration(planned - started)}",
         f"total_time: {go_duration(done - started)}",
-        f"statement: {to_influxql(select)}",
-        f"series: {len(answer)}",
-        f"rows: {sum(map(len, answer))}",
+        f"statement: {text}",
+        f"rows_read: {snapshots.rows_read}",
+        f"series: {n_series}",
+        f"rows: {n_rows}",
         *(line for line in lines if line),
     ]
     branches = ["├── "] * (len(details) - 1) + ["└── "]

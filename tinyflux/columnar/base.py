@@ -375,14 +375,38 @@ class Replacement:
     batch: PointBatch | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """Where the rows lie that a scan would look at, deleted and overwritten ones among them.
+
+    Attributes:
+        memory_rows: How many are in memory.
+        segments: How many files have some.
+        segment_rows: At most how many are in these.
+    """
+
+    memory_rows: int = 0
+    segments: int = 0
+    segment_rows: int = 0
+
+    def __add__(self, other: Extent) -> Extent:
+        return Extent(
+            self.memory_rows + other.memory_rows,
+            self.segments + other.segments,
+            self.segment_rows + other.segment_rows,
+        )
+
+
 class Reader(ABC):
     """What can be asked of a columnar storage or of a snapshot of one.
 
     Attributes:
         can_stretch: Whether `series`, `in_time` and `max_rows` of a scan are honoured.
+        rows_read: How many rows were given or aggregated so far, where that is counted.
     """
 
     can_stretch: ClassVar[bool] = False
+    rows_read: int = 0
 
     @abstractmethod
     def measurements(self) -> list[str]:
@@ -422,6 +446,10 @@ class Reader(ABC):
     def row_estimate(self, request: ScanRequest) -> int:
         """Return about how many rows the request's `series` have in its times, cheaply."""
         return int(self.row_counts(request).sum())
+
+    def extent(self, request: ScanRequest) -> Extent:
+        """Return where the rows of the request's `series` and times lie, by the index."""
+        return Extent(memory_rows=int(self.row_counts(request).sum()))
 
     @abstractmethod
     def aggregate(self, request: AggregateRequest) -> AggregateTable:

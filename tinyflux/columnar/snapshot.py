@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import numpy as np
 
 from tinyflux.columnar.aggregate import Aggregation, aggregate_frames
-from tinyflux.columnar.base import Frame, Reader, ScanRequest, SeriesSet
+from tinyflux.columnar.base import Extent, Frame, Reader, ScanRequest, SeriesSet
 from tinyflux.columnar.evaluate import Prepared, matching_series, prepare
 from tinyflux.columnar.partition import partitions
 from tinyflux.columnar.scan import MAX_FRAME_ROWS, Run, frames
@@ -165,6 +165,7 @@ class Snapshot(Reader):
                 in_time=request.in_time,
                 limit=0 if prepared.row_part or is_masked else request.limit,
             ):
+                self.rows_read += len(frame)
                 yield frame
                 self._memory.keep_small()
 
@@ -199,6 +200,16 @@ class Snapshot(Reader):
                 whole_ns = source.last_ns - source.first_ns + 1
                 n_rows += in_source * (last_ns - first_ns + 1) // whole_ns
         return n_rows
+
+    def extent(self, request: ScanRequest) -> Extent:
+        """Return where the rows of the request's `series` and times lie, by the index."""
+        assert request.series is not None
+        found = Extent()
+        for source in self.sources(request.measurement):
+            n_rows = int(source.rows(request.series.ids, request.start_ns, request.end_ns).sum())
+            if n_rows:
+                found += Extent(n_rows) if isinstance(source, Run) else Extent(0, 1, n_rows)
+        return found
 
     def aggregate(self, request: AggregateRequest) -> AggregateTable:
         """Return functions of the matching rows per group and window.
