@@ -41,6 +41,12 @@ def _span(number: Token) -> int:
         raise Refused(str(exc), Place.LAST) from None
 
 
+def _finite_span(number: Token) -> int:
+    if number.type == "INF":
+        raise Refused("invalid duration INF for shard duration", Place.LAST)
+    return _span(number)
+
+
 def _replication_option(_word: Token, number: Token) -> _Option:
     value = int_of(number)
     if value > INT64_MAX:
@@ -274,12 +280,14 @@ _FROM_ARGUMENTS: dict[str, Callable[..., object]] = {
     "duration_option": partial(_option, "duration_ns"),
     "replication_option": _replication_option,
     "shard_option": partial(_option, "shard_duration_ns"),
+    "finite_shard_option": partial(_option, "shard_duration_ns"),
     "future_option": partial(_option, "future_limit_ns"),
     "past_option": partial(_option, "past_limit_ns"),
     "default_name": lambda _word: "default",
     "default_option": partial(_option, "is_default"),
     "name_option": partial(_option, "policy"),
     "span": _span,
+    "finite_span": _finite_span,
     "delete": ast.Delete,
     "drop_series": ast.DropSeries,
     "victims": _victims,

@@ -244,7 +244,7 @@ class Scanner:
         end = match.end()
         if self._text.startswith("\\", end):  # influxd names the escape it does not know
             return Token(ILLEGAL, self._text[end : end + 2], end + 1)
-        return Token(BAD_STRING, _unescape(match[0]), start)
+        return Token(BAD_STRING, _unescape(match[0]) or "BADSTRING", start)
 
 
 def literal_token(kind: str, text: str, start: int) -> Token:

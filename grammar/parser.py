@@ -29,6 +29,7 @@ from grammar.lexer import (
     BAD_STRING,
     CLAUSE_CALLS,
     END,
+    ILLEGAL,
     NOT_A_CALL,
     OPEN_REGEX,
     UNBOUND,
@@ -251,6 +252,8 @@ def _syntax_error(text: str, tokens: Sequence[Token]) -> ParseError:
     if found.type == OPEN_REGEX and "REGEX" in viable:
         return _error("bad regex: ", text, found)
     found = _as_influxd_sees(found, text, taken, viable)
+    if terminal == "DOT" and found.type != END:
+        found = _blanks_before(found, text)
     return _error(f"found {found.value}, expected {words}", text, found)
 
 
@@ -266,6 +269,12 @@ def _as_influxd_sees(
     if found.type == END and ("REGEX" in viable or is_in_name):
         return Token(END, found.value, len(text) + 1)
     return found
+
+
+def _blanks_before(found: Token, text: str) -> Token:
+    """Return the blanks before a token, if there are some: no dot may follow them."""
+    start = len(text[: found.start].rstrip())
+    return Token(ILLEGAL, text[start : found.start], start) if start < found.start else found
 
 
 def _refusal(refused: Refused, text: str, tokens: Sequence[Token]) -> ParseError:
