@@ -2,7 +2,7 @@
 
 Two ways lead to rows (`gateway.rows.Axis` and its columns), everything after them is shared:
 
-    _read_points    a row a point: raw queries, transformations of fields, and the points that
+    read_rows       a row a point: raw queries, transformations of fields, and the points that
                     distinct, top, bottom and sample choose
     read_grid       a row a group and window: aggregates and selectors, by the engine's `aggregate`
 
@@ -22,7 +22,6 @@ from gateway.budget import check_rows, check_series
 from gateway.conditions import compile_condition
 from gateway.errors import StatementError
 from gateway.forecast import with_forecasts
-from gateway.functions.rows import choose
 from gateway.gaps import warnings_of
 from gateway.into import write_into
 from gateway.joins import join
@@ -31,9 +30,9 @@ from gateway.narrowing import narrowed, needed_rows
 from gateway.ordering import having_rows, ordered
 from gateway.parts import limit_rows, opened, read_parts
 from gateway.planner import compile_select, plan
-from gateway.points import read_points
 from gateway.rows import Axis, Col, evaluate
 from gateway.sources import AnswerReader, Snapshots, Table, resolve, tables_of, united
+from gateway.streams import axis_of, read_rows, read_streams
 from gateway.timerange import TimeRange
 from gateway.windowed import Grid, read_grid
 from grammar import ast
@@ -201,7 +200,7 @@ class _Run:
         scan = self._scan(made, table)
         if scan.start_ns <= scan.end_ns:
             for points in read_parts(made, table, scan, self.session):
-                answer = _answer(made, table.name, _from_points(points))
+                answer = _answer(made, table.name, _from_points(made, points))
                 chosen = None if answer is None else self._chosen(made, answer)
                 if chosen is not None:
                     yield chosen
@@ -237,12 +236,17 @@ class _Run:
         return self._run_scan(made, table, scan)
 
     def _run_scan(self, made: Plan, table: Table, scan: ScanRequest) -> Answer | None:
-        shape = made.shape
-        if shape.rows_call is None and (made.leaves or made.transformed):
+        if made.streams:
+            streams = read_streams(made, table, scan, self.session)
+            rows = (
+                None if streams is None else _Rows(streams.axis(), streams.groups, streams.leaves)
+            )
+        elif made.shape.rows_call is None and (made.leaves or made.transformed):
             grid = read_grid(made, table, scan, self.session)
             rows = _from_grid(with_forecasts(grid, made, self.session))
         else:
-            rows = self._read_points(made, table, scan)
+            points = read_rows(made, table, scan, self.session)
+            rows = None if points is None else _from_points(made, points)
         return self._finished(made, table, scan, rows)
 
     def _finished(
@@ -298,14 +302,6 @@ class _Run:
         if gaps := table.reader.gaps(table.name, scan.start_ns, scan.end_ns):
             self.session.warnings.extend(warnings_of(gaps))
 
-    def _read_points(self, made: Plan, table: Table, scan: ScanRequest) -> _Rows | None:
-        """Return the points as rows, or those that the function of several rows chooses."""
-        points = read_points(made, table, scan, self.session)
-        call = made.rows_call
-        if points is not None and call is not None:
-            points = choose(call, points, made, table)
-        return None if points is None else _from_points(points)
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Rows:
@@ -321,8 +317,8 @@ def _from_grid(grid: Grid | None) -> _Rows | None:
     return None if grid is None else _Rows(grid.axis, grid.groups, grid.leaves, grid.inner)
 
 
-def _from_points(points: Points) -> _Rows:
-    return _Rows(points.axis(), points.groups, points.leaves)
+def _from_points(made: Plan, points: Points) -> _Rows:
+    return _Rows(axis_of(points, made), points.groups, points.leaves)
 
 
 def _answer(made: Plan, name: str, rows: _Rows) -> Answer | None:

@@ -12,11 +12,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from gateway.functions.registry import Kind, is_kind
 from gateway.logic import calls_of
+from grammar import ast
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from gateway.timerange import TimeRange
-    from grammar import ast
     from tinyflux.windows import Windows
 
 
@@ -71,6 +74,9 @@ class Plan:
         leaves: The aggregate and selector calls that the engine computes.
         dimensions: The GROUP BY tags, sorted.
         time_name: How the time column is called.
+        transformed: The aggregate and selector calls that stand inside of transformations.
+        streams: The calls that are read one by one because some give rows at times of their own;
+            empty where all columns share their rows.
         having: Which rows of the answer stay, over the names of its columns; None is all.
     """
 
@@ -80,6 +86,7 @@ class Plan:
     dimensions: tuple[str, ...]
     time_name: str = "time"
     transformed: tuple[ast.Call, ...] = field(default=())
+    streams: tuple[ast.Call, ...] = ()
     having: ast.Expr | None = None
 
     @property
@@ -88,18 +95,49 @@ class Plan:
 
         A wildcard counts as what it became: `last(*)` of one field keeps the time, of two not.
         """
-        is_lone = len(self.leaves) == 1 and not self.transformed and self.shape.rows_call is None
+        is_lone = len(self.leaves) == 1 and not self.transformed and not self.streams
+        is_lone = is_lone and self.shape.rows_call is None
         return self.leaves[0] if is_lone and self.shape.selectors else None
 
     @property
     def rows_call(self) -> ast.Call | None:
         """The call of the shape that gives several rows a window, with the field it reads."""
-        written = self.shape.rows_call
-        if written is None:
+        if self.shape.rows_call is None:
             return None
         calls = (call for column in self.columns for call in calls_of(column.expr))
-        return next((call for call in calls if call.name == written.name), None)
+        return next((call for call in calls if is_kind(call.name, Kind.ROWS)), None)
 
     def names(self) -> list[str]:
         """Return the column names of the answer, time first."""
         return [self.time_name, *(column.name for column in self.columns)]
+
+
+def streams_of(columns: Iterable[OutputColumn]) -> tuple[ast.Call, ...]:
+    """Return the calls of columns that have rows of their own, where there are several and some do.
+
+    Functions of a row, as abs(), are none of them: they stand over the rows of all.
+    """
+    found = dict.fromkeys(call for column in columns for call in outermost_calls(column.expr))
+    if len(found) == 1 or all(map(is_of_windows, found)):
+        return ()
+    return tuple(found)
+
+
+def outermost_calls(expr: ast.Expr) -> Iterator[ast.Call]:
+    """Yield the calls that stand in no other call but functions of a row."""
+    match expr:
+        case ast.Call(name, args) if is_kind(name, Kind.MATH):
+            for arg in args:
+                yield from outermost_calls(arg)
+        case ast.Call():
+            yield expr
+        case ast.ParenExpr(inner):
+            yield from outermost_calls(inner)
+        case ast.BinaryExpr(_, lhs, rhs):
+            yield from outermost_calls(lhs)
+            yield from outermost_calls(rhs)
+
+
+def is_of_windows(call: ast.Call) -> bool:
+    """Return whether a call gives at most one row a group and window, at the window's time."""
+    return any(is_kind(one.name, Kind.AGGREGATE, Kind.SELECTOR) for one in calls_of(call))

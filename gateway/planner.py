@@ -21,7 +21,7 @@ from gateway.functions.types import type_of
 from gateway.functions.validate import check_call
 from gateway.logic import both, calls_of, times_alone, walk
 from gateway.ordering import Names, check_sort_fields, resolve_having
-from gateway.plan import OutputColumn, Plan, Shape
+from gateway.plan import OutputColumn, Plan, Shape, outermost_calls, streams_of
 from gateway.timerange import TimeRange, split_condition
 from grammar import ast
 from grammar.durations import format_duration
@@ -124,19 +124,19 @@ def plan(shape: Shape, schemas: Sequence[Schema]) -> Plan:
     resolve = _resolve_known if len(schema.fields) <= _CACHED_FIELDS else _resolve
     fields = tuple(schema.fields.items())
     resolved = resolve(shape.select.fields, shape.tag_dimensions, fields, schema.tags)
-    if shape.rows_call is not None:
-        _check_one_field(shape.rows_call, resolved.columns)
     names = Names(resolved.columns, resolved.dimensions, resolved.time_name)
     check_sort_fields(shape.select.sort_fields, names)
-    return Plan(shape, *resolved, resolve_having(shape.select.having, names))
+    having = resolve_having(shape.select.having, names)
+    made = Plan(shape, *resolved, having)
+    if made.streams and _share_points(shape, resolved):
+        return replace(made, streams=())
+    return made
 
 
-def _check_one_field(rows_call: ast.Call, columns: Iterable[OutputColumn]) -> None:
-    """Refuse what influxd answers and we do not: sample(*) of several fields."""
-    name = rows_call.name
-    found = {call for column in columns for call in calls_of(column.expr) if call.name == name}
-    if len(found) > 1:
-        raise StatementError(f"{name}() of several fields is not supported: ask for one at a time")
+def _share_points(shape: Shape, resolved: _Resolved) -> bool:
+    """Return whether all columns are of points, so that no row but theirs needs a place."""
+    is_filled = shape.select.fill in {ast.Fill.NUMBER, ast.Fill.PREVIOUS}
+    return shape.rows_call is None and not (is_filled or resolved.leaves or resolved.transformed)
 
 
 class _Resolved(NamedTuple):
@@ -147,6 +147,7 @@ class _Resolved(NamedTuple):
     dimensions: tuple[str, ...]
     time_name: str
     transformed: tuple[ast.Call, ...]
+    streams: tuple[ast.Call, ...]
 
 
 def _resolve(
@@ -171,7 +172,8 @@ def _resolve(
     for column in columns:
         type_of(column.expr, schema)
     leaves, transformed = _leaves(columns)
-    return _Resolved(columns, leaves, dimensions, time_name, transformed)
+    streams = streams_of(columns)
+    return _Resolved(columns, leaves, dimensions, time_name, transformed, streams)
 
 
 _resolve_known = lru_cache(_CACHED)(_resolve)
@@ -199,16 +201,19 @@ def _with_distinct_calls(item: ast.Field) -> ast.Field:
     return item
 
 
-def _distinct_calls(calls: Iterable[ast.Call], kind: Kind) -> tuple[ast.Call, ...]:
-    return tuple(dict.fromkeys(call for call in calls if is_kind(call.name, kind)))
+def _distinct_calls(calls: Iterable[ast.Call], *kinds: Kind) -> tuple[ast.Call, ...]:
+    return tuple(dict.fromkeys(call for call in calls if is_kind(call.name, *kinds)))
 
 
 def _rows_call(calls: Sequence[ast.Call]) -> ast.Call | None:
+    return next(_rows_calls(calls), None)
+
+
+def _rows_calls(calls: Sequence[ast.Call]) -> Iterator[ast.Call]:
     counted = {call.args[0] for call in calls if call.name == "count"}
     for call in calls:
         if is_kind(call.name, Kind.ROWS) and call not in counted:
-            return call
-    return None
+            yield call
 
 
 def _leaves(columns: Iterable[OutputColumn]) -> tuple[tuple[ast.Call, ...], tuple[ast.Call, ...]]:
@@ -281,15 +286,13 @@ def _check_mix(select: ast.Select, calls: Sequence[ast.Call], *, is_raw: bool) -
     if is_raw:
         return
     has_raw = any(_has_raw_reference(item.expr) for item in select.fields)
-    rows_call = _rows_call(calls)
-    others = [item for item in select.fields if not _is_time(item.expr)]
-    if rows_call is not None and rows_call.name in {"distinct", "top", "bottom"}:
-        _check_alone(rows_call, calls, others)
-    if rows_call is not None and rows_call.name == "sample":
-        _check_sample_alone(rows_call, calls)
+    for rows_call in _rows_calls(calls):
+        _check_alone(rows_call, calls, select)
     if not has_raw:
         return
-    selectors = _distinct_calls(calls, Kind.SELECTOR)
+    if any(isinstance(call.args[0], ast.Wildcard | ast.RegexLiteral) for call in calls):
+        raise StatementError("mixing aggregate and non-aggregate queries is not supported")
+    selectors = _distinct_calls(calls, Kind.SELECTOR, Kind.ROWS)
     if _distinct_calls(calls, Kind.AGGREGATE) or any(
         is_kind(c.name, Kind.TRANSFORM) for c in calls
     ):
@@ -300,26 +303,16 @@ def _check_mix(select: ast.Select, calls: Sequence[ast.Call], *, is_raw: bool) -
         )
 
 
-def _check_sample_alone(sample: ast.Call, calls: Sequence[ast.Call]) -> None:
-    """Refuse what influxd answers and we do not: other functions beside sample()."""
-    kinds = Kind.AGGREGATE, Kind.SELECTOR, Kind.ROWS
-    if any(call != sample and is_kind(call.name, *kinds) for call in calls):
-        raise StatementError("sample() beside other functions is not supported: ask for it alone")
-
-
-def _check_alone(
-    rows_call: ast.Call, calls: Sequence[ast.Call], others: Sequence[ast.Field]
-) -> None:
+def _check_alone(rows_call: ast.Call, calls: Sequence[ast.Call], select: ast.Select) -> None:
+    """Refuse functions beside distinct, top and bottom; a transformation of distinct is free."""
     name = rows_call.name
-    foreign = [
-        c for c in calls if c != rows_call and not is_kind(c.name, Kind.MATH, Kind.TRANSFORM)
-    ]
     if name == "distinct":
-        if foreign or len(others) > 1:
+        items = [item.expr for item in select.fields if not _is_time(item.expr)]
+        if len(items) > 1 and any(rows_call in outermost_calls(item) for item in items):
             raise StatementError(
                 "aggregate function distinct() cannot be combined with other functions or fields"
             )
-    elif foreign:
+    elif name != "sample" and sum(not is_kind(call.name, Kind.MATH) for call in calls) > 1:
         raise StatementError(f"selector function {name}() cannot be combined with other functions")
 
 

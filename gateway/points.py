@@ -143,7 +143,8 @@ class PointReader:
 
     def arranged(self, points: Points) -> Points:
         """Return points in the order of the query, their null cells filled as it says."""
-        return _fill(self._made, _ordered(points, self._made.shape.select.descending))
+        ordered = _ordered(points, self._made.shape.select.descending)
+        return fill_points(self._made, ordered) if self._made.shape.is_raw else ordered
 
     def unordered(self, frames: Sequence[Frame]) -> Points:
         """Return the rows of frames, at least one, frame after frame."""
@@ -242,10 +243,10 @@ def _ordered(points: Points, descending: bool) -> Points:
     return Points(points.groups[::-1], last - turned.rows, turned.times, turned.leaves)
 
 
-def _fill(made: Plan, points: Points) -> Points:
-    """Replace null cells as `fill(number)` and `fill(previous)` of a raw query say."""
+def fill_points(made: Plan, points: Points) -> Points:
+    """Replace null cells as `fill(number)` and `fill(previous)` say where rows are points."""
     mode = made.shape.select.fill
-    if mode not in {ast.Fill.NUMBER, ast.Fill.PREVIOUS} or not made.shape.is_raw:
+    if mode not in {ast.Fill.NUMBER, ast.Fill.PREVIOUS}:
         return points
     number = made.shape.select.fill_value
     leaves: dict[ast.Expr, Col] = {}

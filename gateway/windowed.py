@@ -65,7 +65,7 @@ def read_grid(made: Plan, table: Table, scan: ScanRequest, session: Session) -> 
     points = made.lone_selector is not None and (shape.windows is None or bool(_beside(made)))
     plain = aggregate(made, table, scan, made.leaves, aux, session, points=points)
     if made.transformed:
-        widened = _widen(shape.bounds, shape.windows, descending=shape.select.descending)
+        widened = widen(shape.bounds, shape.windows, descending=shape.select.descending)
         wide_scan = replace(scan, start_ns=widened.start_ns, end_ns=widened.end_ns)
         wide = aggregate(made, table, wide_scan, made.transformed, (), session)
         bounds = bounds if wide is None else widened
@@ -90,7 +90,8 @@ def read_grid(made: Plan, table: Table, scan: ScanRequest, session: Session) -> 
     return Grid(frame.axis(times), frame.ordered_groups(), filled, inner, has_all)
 
 
-def _widen(bounds: TimeRange, windows: Windows | None, *, descending: bool) -> TimeRange:
+def widen(bounds: TimeRange, windows: Windows | None, *, descending: bool) -> TimeRange:
+    """Return the range with the window that transformations read before it."""
     if windows is None:
         return bounds
     start_ns, end_ns = windows.widened(bounds.start_ns, bounds.end_ns)

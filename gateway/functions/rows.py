@@ -131,11 +131,11 @@ def _best(
         _, first = np.unique(keys[order], axis=0, return_index=True)
         positions = np.sort(order[first])
     order = positions[np.lexsort((positions, ranks[positions], cells[positions]))]
-    chosen = order[_place_in_run(cells[order]) < count]
+    chosen = order[place_in_run(cells[order]) < count]
     return chosen[np.lexsort((ranks[chosen], times[chosen], cells[chosen]))]
 
 
-def _place_in_run(cells: Int64s) -> Int64s:
+def place_in_run(cells: Int64s) -> Int64s:
     """Return int64[n]: how many equal cells stand before each one of an ascending array."""
     starts = np.flatnonzero(np.diff(cells, prepend=cells[:1] - 1))
     lengths = np.diff(np.append(starts, len(cells)))
@@ -145,4 +145,4 @@ def _place_in_run(cells: Int64s) -> Int64s:
 def _sample(cells: Int64s, count: int) -> Int64s:
     random = np.random.default_rng().random(len(cells))
     order = np.lexsort((random, cells))
-    return np.sort(order[_place_in_run(cells[order]) < count])
+    return np.sort(order[place_in_run(cells[order]) < count])

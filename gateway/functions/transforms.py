@@ -27,6 +27,27 @@ def _pairs(groups: Int64s) -> Int64s:
     return np.flatnonzero(groups[1:] == groups[:-1]) + 1
 
 
+def _of_new_times(kernel: Kernel) -> Kernel:
+    """Return a kernel that sees the first row of each time only.
+
+    Series that are not grouped by have rows of one time. influxd leaves out the further ones too.
+    """
+
+    def skip_repeated(
+        groups: Int64s, times: Int64s, values: Values, args: Args
+    ) -> tuple[Int64s, Values]:
+        is_new = np.ones(len(groups), np.bool_)
+        is_new[1:] = (times[1:] != times[:-1]) | (groups[1:] != groups[:-1])
+        if is_new.all():
+            return kernel(groups, times, values, args)
+        kept = np.flatnonzero(is_new)
+        rows, results = kernel(groups[kept], times[kept], values[kept], args)
+        return kept[rows], results
+
+    return skip_repeated
+
+
+@_of_new_times
 def difference(
     groups: Int64s, _times: Int64s, values: Values, _args: Args = ()
 ) -> tuple[Int64s, Values]:
@@ -35,14 +56,13 @@ def difference(
     return rows, values[rows] - values[rows - 1]
 
 
+@_of_new_times
 def derivative(groups: Int64s, times: Int64s, values: Values, args: Args) -> tuple[Int64s, Values]:
-    """Return the change per unit (ns); rows of the same time as the one before give 0."""
+    """Return the change per unit (ns)."""
     rows = _pairs(groups)
     change = values[rows].astype(np.float64) - values[rows - 1].astype(np.float64)
     elapsed_ns = np.abs(times[rows] - times[rows - 1]).astype(np.float64)
-    rate = np.zeros(len(rows))
-    np.divide(change, elapsed_ns / int(args[0]), out=rate, where=elapsed_ns > 0)
-    return rows, rate
+    return rows, change / (elapsed_ns / int(args[0]))
 
 
 def non_negative(kernel: Kernel) -> Kernel:
