@@ -20,7 +20,7 @@ from gateway.answers import Answer
 from gateway.budget import check_rows
 from gateway.conditions import TagCondition
 from gateway.errors import StatementError
-from gateway.logic import both, walk
+from gateway.logic import both, is_time, walk
 from gateway.rows import Col
 from grammar import ast
 
@@ -38,7 +38,7 @@ def named_queries(select: ast.Select, snapshots: Snapshots) -> list[tuple[str, a
     query names.
 
     Raises:
-        StatementError: A source without a name, or two of the same.
+        StatementError: A source without a name, or two of the same; a column of no source.
         DatabaseNotFound, RetentionPolicyNotFound: A measurement lies in none.
     """
     found: dict[str, ast.Select] = {}
@@ -59,7 +59,41 @@ def named_queries(select: ast.Select, snapshots: Snapshots) -> list[tuple[str, a
             )
         else:
             found[source.name] = inner.select
+    _check_names(select, list(found), _tags(select, snapshots))
     return list(found.items())
+
+
+def _tags(select: ast.Select, snapshots: Snapshots) -> set[str] | None:
+    """Return the tags that a join may have; None when the data are to say that one day."""
+    dimensions = list(select.dimensions)
+    tags: set[str] = set()
+    for source in select.sources:
+        inner = source.source if isinstance(source, ast.NamedSource) else source
+        if isinstance(inner, ast.SubQuery):
+            dimensions += inner.select.dimensions
+            continue
+        reader = snapshots.reader(inner)
+        if inner.regex is not None or not reader.field_keys(inner.name):
+            return None
+        tags.update(reader.tag_keys(inner.name))
+    if any(isinstance(dim, ast.Wildcard | ast.RegexLiteral) for dim in dimensions):
+        return None
+    return tags | {dim.name for dim in dimensions if isinstance(dim, ast.VarRef)}
+
+
+def _check_names(select: ast.Select, sources: list[str], tags: set[str] | None) -> None:
+    """Refuse a name that is no column of a source and no tag: it would be null everywhere."""
+    if tags is None:
+        return
+    exprs = [*(field.expr for field in select.fields), select.condition]
+    for part in (part for expr in exprs if expr is not None for part in walk(expr)):
+        if not isinstance(part, ast.VarRef) or is_time(part) or part.name in tags:
+            continue
+        if not any(part.name.startswith(f"{source}.") for source in sources):
+            given, called = ", ".join(sources), f"{sources[0]}.{part.name.rpartition('.')[2]}"
+            raise StatementError(
+                f"{part.name}: a column of a join is called by its source ({given}), as in {called}"
+            )
 
 
 def _fields(select: ast.Select, name: str) -> tuple[ast.Field, ...]:
@@ -235,7 +269,7 @@ def _beside(left: Answer, right: Answer, left_rows: Int64s, right_rows: Int64s) 
     pairs, of_rows = np.unique(left_of * width + right_of, return_inverse=True)
     tags = []
     for pair in pairs.tolist():
-        values = _tags(right, pair % width - 1) | _tags(left, pair // width - 1)
+        values = _tags_of_group(right, pair % width - 1) | _tags_of_group(left, pair // width - 1)
         tags.append(tuple(values.get(key, "") for key in dimensions))
     groups = sorted(set(tags))
     number = {group: position for position, group in enumerate(groups)}
@@ -248,7 +282,7 @@ def _beside(left: Answer, right: Answer, left_rows: Int64s, right_rows: Int64s) 
     return Answer("", dimensions, groups, rows[order], times[order], columns)
 
 
-def _tags(side: Answer, group: int) -> dict[str, str]:
+def _tags_of_group(side: Answer, group: int) -> dict[str, str]:
     return dict(zip(side.dimensions, side.groups[group], strict=True)) if group >= 0 else {}
 
 
