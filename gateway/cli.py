@@ -18,6 +18,7 @@ import signal
 import socket
 import sys
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -63,9 +64,10 @@ def _with_setting_flags(command: Callable[..., None]) -> Callable[..., None]:
     for setting in reversed(setting_fields()):
         kind = click.Choice(setting.choices) if setting.choices else _FLAG_TYPES[setting.type]
         text = f"{setting.doc} [default: {setting.default}; {setting.variable}]"
-        command = click.option(setting.flag, setting.name, type=kind, default=None, help=text)(
-            command
-        )
+        option = click.option
+        if setting.type is bool:  # the flag alone means true
+            option = partial(click.option, is_flag=False, flag_value=True)
+        command = option(setting.flag, setting.name, type=kind, default=None, help=text)(command)
     return command
 
 

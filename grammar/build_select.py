@@ -174,6 +174,8 @@ def _fill(arguments: tuple[ast.Expr, ...] | None = None) -> _Filling:
             raise Refused("expected number argument in fill()")
         case (ast.VarRef("previous", ""), ast.DurationLiteral(age_ns)) if age_ns > 0:
             return ast.Fill.PREVIOUS, 0, age_ns
+        case (ast.VarRef("previous", ""), _):
+            raise Refused("fill(previous, ..) takes how old a value may be, e.g.: 1h or 30d")
     raise Refused("fill requires an argument, e.g.: 0, null, none, previous, linear")
 
 

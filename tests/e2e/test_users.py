@@ -24,7 +24,7 @@ pytestmark = pytest.mark.e2e
 ROOT = ("root", "hush-root")
 ANN = ("ann", "hush-ann")
 SECRET = "hush-shared"
-FLAGS = ("--auth-enabled", "true", "--log-level", "debug", "--jwt-secret", SECRET)
+FLAGS = ("--auth-enabled", "--log-level", "debug", "--jwt-secret", SECRET)
 SETUP = (
     "CREATE USER root WITH PASSWORD 'hush-root' WITH ALL PRIVILEGES; CREATE DATABASE t; "
     "CREATE USER ann WITH PASSWORD 'hush-ann'; GRANT WRITE ON t TO ann"
