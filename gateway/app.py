@@ -22,7 +22,7 @@ from gateway.buckets import BucketEndpoints
 from gateway.catalog import Catalog
 from gateway.continuous import ContinuousQueries
 from gateway.errors import InfluxError
-from gateway.http import INFLUXDB_VERSION, ClientGone, error_response, header
+from gateway.http import INFLUXDB_VERSION, ClientGone, error_response
 from gateway.intake import Intake, WriteEndpoint
 from gateway.metrics import Metrics
 from gateway.prometheus.read import RemoteRead
@@ -48,7 +48,7 @@ from tinyflux.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
 
     from starlette.responses import Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -220,17 +220,12 @@ class Edge:
         extra = _headers(scope, self._uuids)
         status = 0
 
-        async def send_with_headers(message: Message) -> None:
+        def send_with_headers(message: Message) -> Awaitable[None]:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message["headers"], *extra]
-            try:
-                await send(message)
-            except RuntimeError as exc:  # so uvloop says that the connection is closed
-                if "closed" in str(exc):
-                    raise ClientGone from exc
-                raise
+            return send(message)
 
         try:
             await app(scope, receive, send_with_headers)
@@ -238,17 +233,24 @@ class Edge:
             return
         except Exception as exc:
             if status:  # the answer has begun: all that is left is to break it off
+                if _is_closed(exc):
+                    return
                 raise
             response = _answer(exc, scope)
             if scope["path"].startswith("/api/v2/"):
                 response = with_code(response)
             await response(scope, receive, send_with_headers)
         finally:
-            self._metrics.count(
-                http_requests=1,
-                http_client_errors=400 <= status < 500,
-                http_server_errors=status >= 500,
-            )
+            if status < 400:
+                self._metrics.count(http_requests=1)
+            else:
+                kind = "http_client_errors" if status < 500 else "http_server_errors"
+                self._metrics.count(http_requests=1, **{kind: 1})
+
+
+def _is_closed(exc: Exception) -> bool:
+    """Return whether the connection was closed before the answer was sent: so uvloop says it."""
+    return type(exc) is RuntimeError and "closed" in str(exc)
 
 
 def _answer(exc: Exception, scope: Scope) -> Response:
@@ -279,10 +281,10 @@ def _uuids() -> Iterator[bytes]:
 
 
 def _headers(scope: Scope, uuids: Iterator[bytes]) -> list[tuple[bytes, bytes]]:
-    request_id = header(scope, b"x-request-id") or header(scope, b"request-id")
-    value = request_id.encode("latin-1") if request_id else next(uuids)
+    given = dict(reversed(scope["headers"]))  # of a repeated one the first
+    value = given.get(b"x-request-id") or given.get(b"request-id") or next(uuids)
     headers = [*_SERVER_HEADERS, (b"request-id", value), (b"x-request-id", value)]
-    origin = header(scope, b"origin")
+    origin = given.get(b"origin")
     if origin:
-        headers += ((b"access-control-allow-origin", origin.encode("latin-1")), *_CORS)
+        headers += ((b"access-control-allow-origin", origin), *_CORS)
     return headers

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from gateway.errors import DatabaseNotFound, NotFound, Overloaded
-from gateway.http import body_chunks, time_limit
+from gateway.http import read_body
 from gateway.rights import authorize_write
 from gateway.writer import Write
 
@@ -65,50 +65,42 @@ class Intake:
             InfluxError: They are not, or not all of them.
             ClientGone: The connection ended within the body.
         """
-        self._metrics.count(write_requests=1)
-        try:
-            await self._store(scope, receive, describe)
-        except Exception:
-            self._metrics.count(write_errors=1)
-            raise
+        held, is_stored = 0, False
 
-    async def _store(self, scope: Scope, receive: Receive, describe: Describe) -> None:
-        user = await self._authentication.user(scope)
-        write = describe(scope)
-        write.creates_database &= user is not None and user.is_admin
-        if not write.creates_database:
-            self._check_database(write.database)
-        authorize_write(user, write.database)
-        held = 0
-        chunks: list[bytes] = []
+        def hold(n_bytes: int) -> None:
+            nonlocal held
+            held += n_bytes
+            self._bytes_held += n_bytes
+            if self._bytes_held > self._most_bytes_held:
+                raise Overloaded("request throttled, too many bytes of writes wait")
+
         try:
-            async with time_limit(self._settings.body_timeout_s):
-                async for chunk in body_chunks(scope, receive, self._settings.max_body_bytes):
-                    chunks.append(chunk)
-                    held += len(chunk)
-                    self._bytes_held += len(chunk)
-                    if self._bytes_held > self._most_bytes_held:
-                        raise Overloaded("request throttled, too many bytes of writes wait")
-            self._metrics.count(write_body_bytes=held)
-            write.body = b"".join(chunks)
-            chunks.clear()
+            user = await self._authentication.user(scope)
+            write = describe(scope)
+            write.creates_database &= user is not None and user.is_admin
+            if not write.creates_database:
+                self._check_database(write.database)
+            authorize_write(user, write.database)
+            write.body = await read_body(scope, receive, self._settings, hold)
             await self._stored(write)
+            is_stored = True
         except DatabaseNotFound:  # dropped while we were reading
             self._check_database(write.database)
             raise
         finally:
             self._bytes_held -= held
+            self._metrics.count(write_requests=1, write_body_bytes=held, write_errors=not is_stored)
 
     def _check_database(self, name: str) -> None:
         """Refuse an unknown database in the words Telegraf creates one upon."""
         if name not in self._catalog.databases:
             raise NotFound(f'database not found: "{name}"')
 
-    async def _stored(self, write: Write) -> None:
-        """Wait until a body is durable; raise why it is not, or not wholly."""
+    def _stored(self, write: Write) -> asyncio.Future[None]:
+        """Return what is done when a body is durable, or tells why it is not, or not wholly."""
         answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._writer.submit(write, partial(self._answers.put, answer))
-        await answer
+        return answer
 
 
 class _Answers:

@@ -40,8 +40,9 @@ COUNTERS: Final = {
     "tinyflux_subscription_failures_total": "Attempts to send that failed.",
 }
 
-_FULL_NAMES: Final = {
-    name.removeprefix("tinyflux_").removesuffix("_total"): name for name in COUNTERS
+# What callers count by.
+_SHORT_NAMES: Final = {
+    name: name.removeprefix("tinyflux_").removesuffix("_total") for name in COUNTERS
 }
 
 
@@ -64,7 +65,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._counts: dict[str, float] = dict.fromkeys(COUNTERS, 0)
+        self._counts: dict[str, float] = dict.fromkeys(_SHORT_NAMES.values(), 0)
         self.started_ns = time.time_ns()
         """When the server started, ns since 1970."""
         self._started = time.monotonic()
@@ -75,12 +76,12 @@ class Metrics:
         """Add to counters, named without `tinyflux_` and `_total`: `count(http_requests=1)`."""
         with self._lock:
             for name, amount in amounts.items():
-                self._counts[_FULL_NAMES[name]] += amount
+                self._counts[name] += amount
 
     def values(self) -> dict[str, float]:
         """Return every counter by its full name."""
         with self._lock:
-            return dict(self._counts)
+            return {name: self._counts[short] for name, short in _SHORT_NAMES.items()}
 
     def measure(self, name: str, doc: str, gauge: Callable[[], float]) -> None:
         """Have a value shown that goes up and down; `gauge` gives it when it is asked for."""

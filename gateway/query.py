@@ -27,7 +27,7 @@ from starlette.responses import Response
 
 from gateway.encoding.msgpack import MsgpackEncoder
 from gateway.errors import BadRequest, InfluxError, Overloaded
-from gateway.http import ClientGone, error_response, time_limit
+from gateway.http import ClientGone, error_response
 from gateway.metrics import Metrics
 from gateway.quick import MAX_LENGTH, MAX_ROWS, QuickKinds, kind_of, tight
 from gateway.request import bound_parameters, read_request, unread_request
@@ -126,8 +126,7 @@ class QueryEndpoint:
         request: QueryRequest | None = None
         try:
             user = await self._authentication.user(scope)
-            async with time_limit(self._settings.body_timeout_s):
-                request = await read_request(scope, receive, self._settings.max_body_bytes)
+            request = await read_request(scope, receive, self._settings)
             response = await self._response(request, user, receive)
         except InfluxError as exc:
             form = request or unread_request(scope)

@@ -13,10 +13,12 @@ from gateway.encoding.json import JsonEncoder
 from gateway.encoding.msgpack import MsgpackEncoder
 from gateway.encoding.times import epoch_unit
 from gateway.errors import BadRequest
-from gateway.http import body_chunks, header, parameters, url_parameters
+from gateway.http import header, parameters, read_body, url_parameters
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope
+
+    from gateway.config import Settings
 
 Encoder: TypeAlias = JsonEncoder | CsvEncoder | MsgpackEncoder
 
@@ -73,18 +75,19 @@ class QueryRequest:
         return CsvEncoder(epoch_ns)
 
 
-async def read_request(scope: Scope, receive: Receive, max_body_bytes: int) -> QueryRequest:
+async def read_request(scope: Scope, receive: Receive, settings: Settings) -> QueryRequest:
     """Return a request with all its parameters.
 
     Raises:
         BadRequest: There is no `q`.
         TooLarge: The body is.
+        RequestTimeout: The body took too long.
         ClientGone: The connection ended.
     """
     in_url = url_parameters(scope)
     given = in_url
     if scope["method"] == "POST":
-        body = b"".join([chunk async for chunk in body_chunks(scope, receive, max_body_bytes)])
+        body = await read_body(scope, receive, settings)
         given = in_url | _body_parameters(header(scope, b"content-type"), body)
     request = _request(scope, in_url, given)
     if not request.text:

@@ -27,7 +27,7 @@ from starlette.responses import Response
 from gateway.budget import check_points
 from gateway.conditions import compile_condition
 from gateway.errors import BadRequest, DatabaseNotFound, Forbidden, Overloaded
-from gateway.http import body_chunks, time_limit, url_parameters
+from gateway.http import read_body, url_parameters
 from gateway.prometheus.messages import (
     check_snappy,
     content,
@@ -136,10 +136,8 @@ class RemoteRead:
             raise Forbidden(f'user is not authorized to read from database "{database}"')
         check_snappy()
         settings = self._settings
-        limit = settings.max_body_bytes
-        async with time_limit(settings.body_timeout_s):
-            chunks = [chunk async for chunk in body_chunks(request.scope, request.receive, limit)]
-        queries = read_request(from_snappy(b"".join(chunks), settings.max_inflated_bytes))
+        body = await read_body(request.scope, request.receive, settings)
+        queries = read_request(from_snappy(body, settings.max_inflated_bytes))
         if self._n_open >= settings.query_threads + settings.max_queued_queries:
             raise Overloaded("too many queries are waiting")
         interrupt = Interrupt(settings.query_timeout_s)
