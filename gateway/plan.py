@@ -112,15 +112,24 @@ class Plan:
         return [self.time_name, *(column.name for column in self.columns)]
 
 
-def streams_of(columns: Iterable[OutputColumn]) -> tuple[ast.Call, ...]:
-    """Return the calls of columns that have rows of their own, where there are several and some do.
+def streams_of(columns: Iterable[OutputColumn], *, is_filled: bool) -> tuple[ast.Call, ...]:
+    """Return the calls of columns that have to be read as streams, none where all share their rows.
 
-    Functions of a row, as abs(), are none of them: they stand over the rows of all.
+    Calls of windows share them, and transformations of points do. Functions of a row, as abs(), are
+    no streams: they stand over the rows of all.
+
+    Args:
+        columns: All of a plan.
+        is_filled: Empty cells of a row are filled: a transformation is empty in some.
     """
-    found = dict.fromkeys(call for column in columns for call in outermost_calls(column.expr))
-    if len(found) == 1 or all(map(is_of_windows, found)):
-        return ()
-    return tuple(found)
+    found = tuple(dict.fromkeys(call for one in columns for call in outermost_calls(one.expr)))
+    if is_filled:
+        is_shared = all(is_kind(call.name, Kind.AGGREGATE, Kind.SELECTOR) for call in found)
+    else:
+        of_points = [call for call in found if not is_of_windows(call)]
+        of_rows = any(is_kind(c.name, Kind.ROWS) for call in of_points for c in calls_of(call))
+        is_shared = not of_points or (len(of_points) == len(found) and not of_rows)
+    return () if len(found) < 2 or is_shared else found
 
 
 def outermost_calls(expr: ast.Expr) -> Iterator[ast.Call]:

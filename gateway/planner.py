@@ -123,20 +123,11 @@ def plan(shape: Shape, schemas: Sequence[Schema]) -> Plan:
     schema = schemas[0] if len(schemas) == 1 else Schema.union(schemas)
     resolve = _resolve_known if len(schema.fields) <= _CACHED_FIELDS else _resolve
     fields = tuple(schema.fields.items())
-    resolved = resolve(shape.select.fields, shape.tag_dimensions, fields, schema.tags)
+    is_filled = shape.select.fill in {ast.Fill.NUMBER, ast.Fill.PREVIOUS} and not shape.fill_age_ns
+    resolved = resolve(shape.select.fields, shape.tag_dimensions, fields, schema.tags, is_filled)
     names = Names(resolved.columns, resolved.dimensions, resolved.time_name)
     check_sort_fields(shape.select.sort_fields, names)
-    having = resolve_having(shape.select.having, names)
-    made = Plan(shape, *resolved, having)
-    if made.streams and _share_points(shape, resolved):
-        return replace(made, streams=())
-    return made
-
-
-def _share_points(shape: Shape, resolved: _Resolved) -> bool:
-    """Return whether all columns are of points, so that no row but theirs needs a place."""
-    is_filled = shape.select.fill in {ast.Fill.NUMBER, ast.Fill.PREVIOUS}
-    return shape.rows_call is None and not (is_filled or resolved.leaves or resolved.transformed)
+    return Plan(shape, *resolved, resolve_having(shape.select.having, names))
 
 
 class _Resolved(NamedTuple):
@@ -155,6 +146,7 @@ def _resolve(
     tag_dimensions: tuple[ast.Expr, ...],
     field_types: tuple[tuple[str, FieldType], ...],
     tags: frozenset[str],
+    is_filled: bool,
 ) -> _Resolved:
     """Resolve the names of a statement against a schema, given as something that can be a key."""
     schema = Schema(dict(field_types), tags)
@@ -172,7 +164,7 @@ def _resolve(
     for column in columns:
         type_of(column.expr, schema)
     leaves, transformed = _leaves(columns)
-    streams = streams_of(columns)
+    streams = streams_of(columns, is_filled=is_filled)
     return _Resolved(columns, leaves, dimensions, time_name, transformed, streams)
 
 

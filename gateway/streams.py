@@ -99,7 +99,9 @@ def read_streams(made: Plan, table: Table, scan: ScanRequest, session: Session) 
         found.append(stream)
     if not n_rows:
         return None
-    return fill_points(made, _side_by_side(found, descending=made.shape.select.descending))
+    points = _side_by_side(found, descending=made.shape.select.descending)
+    nothing: dict[ast.Expr, Col] = {call: Col.nothing(len(points.rows)) for call in made.streams}
+    return fill_points(made, replace(points, leaves={**nothing, **points.leaves}))
 
 
 def _streams(made: Plan, table: Table, scan: ScanRequest, session: Session) -> Iterator[_Stream]:

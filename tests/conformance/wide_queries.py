@@ -14,6 +14,7 @@ from tests.conformance.random_queries import (
     NUMBERS,
     SELECTORS,
     START_S,
+    TRANSFORMS,
     WINDOWS,
     Statements,
 )
@@ -64,6 +65,7 @@ class WideStatements(Statements):
             self._technical,
             self._regex,
             self._other_aggregates,
+            self._streams,
             self._deep,
             self._regex if self.has_deletes else self._show,
         )
@@ -137,6 +139,26 @@ class WideStatements(Statements):
             dims = self.rng.choice(("", "GROUP BY h", "GROUP BY r, h"))
             return self._statement(column, self._where(self._maybe(self._range())), dims, "")
         return self._statement(column, self._where(self._range()), *self._by_time())
+
+    def _streams(self) -> str:
+        """Functions side by side that give rows at times of their own, samples of all there is."""
+        fields = (*NUMBERS, "s")
+        samples = [f"sample({self.rng.choice(fields)}, 1000)" for _ in range(2)]
+        aggregate = f"{self.rng.choice((*AGGREGATES, *SELECTORS))}({self.rng.choice(NUMBERS)})"
+        fill = self.rng.choice(("", "fill(none)", "fill(0)", "fill(2.5)", "fill(previous)"))
+        tags = self.rng.choice(("", "h", "*"))
+        if self.rng.random() < 0.5:
+            form = self.rng.choice(TRANSFORMS)
+            changes = [form.format(self.rng.choice(NUMBERS)) for _ in range(2)]
+            columns = self._some((*samples, aggregate, *changes, "sample(i, 1000) * 2"), 4)
+            where = self._where(self._maybe(self._range()))
+            dims = self._maybe(f"GROUP BY {tags}") if tags else ""
+        else:
+            form = self.rng.choice(TRANSFORMS)
+            columns = self._some((*samples, aggregate, form.format(aggregate)), 3)
+            where = self._where(self._range())
+            dims = f"GROUP BY time({self.rng.choice(WINDOWS)}){tags and ', ' + tags}"
+        return f"SELECT {', '.join(columns)} FROM m {where} {dims} {fill}".strip()
 
     def _integral(self) -> str:
         # InfluxDB fills no windows here, gets descending ones wrong, loses a part of integers.
