@@ -22,7 +22,7 @@ from gateway.buckets import BucketEndpoints
 from gateway.catalog import Catalog
 from gateway.continuous import ContinuousQueries
 from gateway.errors import InfluxError
-from gateway.http import INFLUXDB_VERSION, ClientGone, error_response
+from gateway.http import SERVER_HEADERS, ClientGone, error_response
 from gateway.intake import Intake, WriteEndpoint
 from gateway.metrics import Metrics
 from gateway.prometheus.read import RemoteRead
@@ -70,11 +70,6 @@ _STATUSES: Final[dict[type[Exception], int]] = {
     OSError: 503,
     MemoryError: 503,
 }
-
-_SERVER_HEADERS: Final = (
-    (b"x-influxdb-version", INFLUXDB_VERSION.encode()),
-    (b"x-influxdb-build", b"OSS"),
-)
 
 _UUID_EPOCH: Final = 0x01B21DD213814000  # 1582-10-15 to 1970, in 100 ns; RFC 9562
 
@@ -283,7 +278,7 @@ def _uuids() -> Iterator[bytes]:
 def _headers(scope: Scope, uuids: Iterator[bytes]) -> list[tuple[bytes, bytes]]:
     given = dict(reversed(scope["headers"]))  # of a repeated one the first
     value = given.get(b"x-request-id") or given.get(b"request-id") or next(uuids)
-    headers = [*_SERVER_HEADERS, (b"request-id", value), (b"x-request-id", value)]
+    headers = [*SERVER_HEADERS, (b"request-id", value), (b"x-request-id", value)]
     origin = given.get(b"origin")
     if origin:
         headers += ((b"access-control-allow-origin", origin), *_CORS)

@@ -29,6 +29,7 @@ from gateway import tools
 from gateway.app import create_app
 from gateway.config import ConfigError, Settings, load, setting_fields
 from gateway.http import INFLUXDB_VERSION
+from gateway.protocol import HttpProtocol
 from tinyflux.columnar.memory import default_bytes
 from tinyflux.errors import CorruptionError, TinyFluxError
 from tinyflux.version import __version__
@@ -229,7 +230,7 @@ def _run(app: Edge, listener: socket.socket, settings: Settings) -> None:
         uvicorn.Config(
             app,
             loop="auto",
-            http="auto",
+            http=HttpProtocol,
             ws="none",
             lifespan="on",
             access_log=False,

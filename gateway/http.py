@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 # Clients read the number to choose what they may ask for; it says whom we answer like, not who we
 # are.
 INFLUXDB_VERSION: Final = "1.12.4"
+SERVER_HEADERS: Final = (
+    (b"x-influxdb-version", INFLUXDB_VERSION.encode()),
+    (b"x-influxdb-build", b"OSS"),
+)
 MAX_ERROR_HEADER_BYTES: Final = 1024  # influxdb 1.x services/httpd: httpError
 _INFLATE_STEP: Final = 1 << 20
 _GZIP_MAGIC: Final = b"\x1f\x8b"  # RFC 1952
