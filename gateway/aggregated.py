@@ -78,6 +78,7 @@ def aggregate(
         aux=aux,
         max_cells=_most_cells(made, session),
         points=points,
+        sparse=made.shape.select.fill is ast.Fill.NONE and not made.has_forecasts,
     )
     reader = _with_casts(table, known)
     try:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from gateway.functions.registry import Kind, is_kind
+from gateway.functions.registry import FORECASTS, Kind, is_kind
 from gateway.logic import calls_of
 from grammar import ast
 
@@ -106,6 +106,12 @@ class Plan:
             return None
         calls = (call for column in self.columns for call in calls_of(column.expr))
         return next((call for call in calls if is_kind(call.name, Kind.ROWS)), None)
+
+    @property
+    def has_forecasts(self) -> bool:
+        """Whether a column is a forecast: that counts the windows between those with a value."""
+        calls = (call for column in self.columns for call in calls_of(column.expr))
+        return any(call.name in FORECASTS for call in calls)
 
     def names(self) -> list[str]:
         """Return the column names of the answer, time first."""

@@ -132,16 +132,19 @@ class _Frame:
     Attributes:
         made: The plan.
         groups: Sorted.
-        first: The number of the first window.
-        size: How many windows.
+        numbers: int64[w], the numbers of the windows, ascending; under `fill(none)` not of all.
         in_range: bool[w]; false for the window that only transformations read.
     """
 
     made: Plan
     groups: list[tuple[str, ...]]
-    first: int
-    size: int
+    numbers: Int64s
     in_range: Bools
+
+    @property
+    def size(self) -> int:
+        """How many windows."""
+        return len(self.numbers)
 
     def axis(self, times: Int64s | None) -> Axis:
         """Return the rows, with the times of the chosen points where given."""
@@ -151,7 +154,7 @@ class _Frame:
             if windows is None:
                 starts = np.array([self._start_ns()])
             else:
-                starts = windows.start(np.arange(self.first, self.first + self.size))
+                starts = windows.start(self.numbers)
             times = self._repeated(starts)
         in_range = self._repeated(self.in_range)
         interval_ns = 0 if windows is None else windows.every_ns
@@ -183,18 +186,16 @@ class _Frame:
         table = answer.table
         if not table.groups:
             return np.full(shape, None if values.dtype == np.object_ else 0, values.dtype)
-        first = 0 if self.made.shape.windows is None else int(table.windows[0]) - self.first
-        stop = min(first + len(table.windows), self.size)
-        skip = max(-first, 0)
-        whole = table.groups == self.groups and (first, stop, skip) == (0, self.size, 0)
-        if whole and values.shape == shape:
+        if table.groups == self.groups and np.array_equal(table.windows, self.numbers):
             placed = values
         else:
             placed = np.zeros(shape, values.dtype)
             if values.dtype == np.object_:
                 placed[:] = None
+            at = np.minimum(np.searchsorted(self.numbers, table.windows), self.size - 1)
+            there = np.flatnonzero(self.numbers[at] == table.windows)
             rows = _positions(table.groups, self.groups)
-            placed[rows, first + skip : stop] = values[:, skip : stop - first]
+            placed[np.ix_(rows, at[there])] = values[:, there]
         return placed[::-1, ::-1] if self._descending else placed
 
     def column(self, answer: Aggregated, call: ast.Call, *, is_inner: bool = False) -> Col:
@@ -228,7 +229,7 @@ class _Frame:
 
     def _before(self) -> _Frame:
         """Return the grid of one window that has what is before the range."""
-        return _Frame(self.made, self.groups, 0, 1, np.ones(1, np.bool_))
+        return _Frame(self.made, self.groups, np.zeros(1, np.int64), np.ones(1, np.bool_))
 
     def _carried(self, before: Col, cells: Col, rows: Bools) -> Col:
         """Return cells whose empty windows have the last value earlier in time, be it from before.
@@ -385,20 +386,22 @@ def _frame(
 ) -> _Frame:
     windows = made.shape.windows
     if windows is None:
-        return _Frame(made, groups, 0, 1, np.ones(1, np.bool_))
+        return _Frame(made, groups, np.zeros(1, np.int64), np.ones(1, np.bool_))
     inner = made.shape.bounds
     ends = np.array((bounds.start_ns, bounds.end_ns, inner.start_ns, inner.end_ns), np.int64)
     first, last, inner_first, inner_last = windows.number(ends).tolist()
     found = [answer.table.windows for answer in answers if len(answer.table.windows)]
-    if not bounds.has_start or made.shape.select.fill is ast.Fill.NONE:
-        first = max(first, min(int(numbers[0]) for numbers in found))
+    numbers = None
     if made.shape.select.fill is ast.Fill.NONE:  # no row outside of the data: "all time" is cheap
-        last = min(last, max(int(numbers[-1]) for numbers in found))
-    cells = (last - first + 1) * len(groups)
+        numbers = found[0] if len(found) == 1 else np.unique(np.concatenate(found))
+        numbers = numbers[(numbers >= first) & (numbers <= last)]
+    elif not bounds.has_start:
+        first = max(first, min(int(windows[0]) for windows in found))
+    cells = (last - first + 1 if numbers is None else len(numbers)) * len(groups)
     check_windows(cells, session.settings)
     check_rows(cells, n_columns(made), session)
-    numbers = np.arange(first, last + 1)
+    numbers = np.arange(first, last + 1) if numbers is None else numbers
     in_range = numbers <= inner_last
     if inner.has_start:
         in_range &= numbers >= inner_first
-    return _Frame(made, groups, first, last - first + 1, in_range)
+    return _Frame(made, groups, numbers, in_range)

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from tinyflux.columnar.memory import Claim
 
 MAX_GATHERED_ROWS: Final = 50_000_000
+_SPARSE: Final = 2  # as many windows as cells with a value: there it pays to leave the others out
 
 
 def aggregate_frames(
@@ -284,23 +285,20 @@ def _table(
     used.sort(key=names.__getitem__)
     ranks = np.zeros(len(names), np.int64)
     ranks[used] = np.arange(len(used))
-    low = min(int(done.numbers.min()) for done in present)
-    width = max(int(done.numbers.max()) for done in present) - low + 1
-    if len(used) * width > request.max_cells:
-        raise LimitExceeded(
-            f"the answer has {len(used) * width} cells (groups x windows), the limit is"
-            f" {request.max_cells}"
-        )
+    windows = _windows(present, len(used), request)
+    low, width = int(windows[0]), len(windows)
+    is_whole = int(windows[-1]) - low < width
     shape = (len(used), width)
     if claim is not None:
         claim.grow(len(used) * width * sum(26 if c.kernel.selects else 10 for c in columns))
-    first = np.full(len(used), low + width)
+    first = np.full(len(used), windows[-1] + 1)
     by_cells: dict[int, Int64s] = {}  # columns without gaps share their cells: work them out once
     for done in present:
         if id(done.groups) not in by_cells:
             rows = ranks[done.groups]
             np.minimum.at(first, rows, done.numbers)
-            by_cells[id(done.groups)] = rows * width + (done.numbers - low)
+            at = done.numbers - low if is_whole else np.searchsorted(windows, done.numbers)
+            by_cells[id(done.groups)] = rows * width + at
     places = [None if done is None else by_cells[id(done.groups)] for done in finished]
     answers = [
         _dense(column, done, at, shape)
@@ -309,9 +307,28 @@ def _table(
     aux = {}
     if request.aux and finished[0] is not None and places[0] is not None:
         aux = _dense_aux(finished[0], places[0], shape)
-    return AggregateTable(
-        [names[number] for number in used], np.arange(low, low + width), answers, aux, first
-    )
+    return AggregateTable([names[number] for number in used], windows, answers, aux, first)
+
+
+def _windows(finished: list[Finished], n_groups: int, request: AggregateRequest) -> Int64s:
+    """Return the windows of an answer: those between the first and the last that has a value.
+
+    Of a sparse answer only those that have one, when they are much fewer.
+    """
+    low = min(int(done.numbers.min()) for done in finished)
+    high = max(int(done.numbers.max()) for done in finished)
+    count, n_values = high - low + 1, max(len(done.numbers) for done in finished)
+    if request.sparse and (count > _SPARSE * n_values or n_groups * count > request.max_cells):
+        windows = np.unique(np.concatenate([done.numbers for done in finished]))
+        count = len(windows)
+    else:
+        windows = None
+    if n_groups * count > request.max_cells:
+        raise LimitExceeded(
+            f"the answer has {n_groups * count} cells (groups x windows), the limit is"
+            f" {request.max_cells}"
+        )
+    return np.arange(low, high + 1) if windows is None else windows
 
 
 def _dense_aux(done: Finished, places: Int64s, shape: tuple[int, int]) -> dict[str, CallColumn]:

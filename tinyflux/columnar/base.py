@@ -231,6 +231,7 @@ class AggregateRequest:
             0; each field of `aux` is the last known one of the chosen points.
         points: Whether times and series of chosen points are asked for; min and max are quicker
             without.
+        sparse: Windows in which no group has a value may be left out.
     """
 
     scan: ScanRequest
@@ -241,6 +242,7 @@ class AggregateRequest:
     max_cells: int = 50_000_000
     newest: bool = False
     points: bool = True
+    sparse: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -273,8 +275,9 @@ class AggregateTable:
         groups: One tuple a group, the values of the `group_by` tags in that order ("" where a tag
             is missing), sorted. Only groups with at least one row are here (a row whose asked
             fields are all absent does not count).
-        windows: int64[w], consecutive window numbers (`Windows.start` gives their times); [0]
-            without windows or of the newest ones, [] without rows.
+        windows: int64[w], window numbers (`Windows.start` gives their times), ascending and, but
+            for `sparse` answers, consecutive; [0] without windows or of the newest ones, [] without
+            rows.
         columns: One per call, in the order of the request.
         aux: The columns of `aux`, [g, w] each; a field that does not exist is missing here.
         first: int64[g], the window number of the first row of each group.
