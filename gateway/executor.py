@@ -269,11 +269,11 @@ class _Run:
             if not keep.any():
                 return None
             answer = answer.take(keep)
-        if not select.sort_fields:
+        if not made.order:
             return answer
         # A copy of the answer, and a column for each key.
-        check_rows(len(answer.rows), len(answer.columns) + len(select.sort_fields), self.session)
-        return ordered(answer, select.sort_fields, made.time_name)
+        check_rows(len(answer.rows), len(answer.columns) + len(made.order), self.session)
+        return ordered(answer, made.order, made.time_name)
 
     def _scan(self, made: Plan, table: Table) -> ScanRequest:
         """Return which rows of a table are wanted.

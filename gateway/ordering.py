@@ -80,15 +80,22 @@ def _resolved(expr: ast.Expr, names: Names) -> ast.Expr:
     return expr
 
 
-def check_sort_fields(sort_fields: Sequence[ast.SortField], names: Names) -> None:
-    """Refuse to order by what the answer does not have.
+def resolve_order(sort_fields: Sequence[ast.SortField], names: Names) -> tuple[ast.SortField, ...]:
+    """Return the keys of an ORDER BY as names: functions that are columns are replaced by these.
 
     Raises:
-        StatementError: A name that the answer does not have.
+        StatementError: A name or function that the answer does not have.
     """
+    resolved = []
     for key in sort_fields:
-        if not names.is_time(key.name) and not names.has(key.name):
-            raise _unknown("ORDER BY", key.name)
+        name = key.name
+        if key.call is not None:
+            called = (column.name for column in names.columns if column.expr == key.call)
+            name = next(called, to_influxql(key.call))
+        if not names.is_time(name) and not names.has(name):
+            raise _unknown("ORDER BY", name)
+        resolved.append(ast.SortField(name, key.descending))
+    return tuple(resolved)
 
 
 def _unknown(clause: str, name: str) -> StatementError:

@@ -78,6 +78,7 @@ class Plan:
         streams: The calls that are read one by one because some give rows at times of their own;
             empty where all columns share their rows.
         having: Which rows of the answer stay, over the names of its columns; None is all.
+        order: How they are sorted, by the names of its columns.
     """
 
     shape: Shape
@@ -88,6 +89,7 @@ class Plan:
     transformed: tuple[ast.Call, ...] = field(default=())
     streams: tuple[ast.Call, ...] = ()
     having: ast.Expr | None = None
+    order: tuple[ast.SortField, ...] = ()
 
     @property
     def lone_selector(self) -> ast.Call | None:

@@ -20,7 +20,7 @@ from gateway.functions.transforms import READS_ONE_WINDOW_BEFORE
 from gateway.functions.types import type_of
 from gateway.functions.validate import check_call
 from gateway.logic import both, calls_of, times_alone, walk
-from gateway.ordering import Names, check_sort_fields, resolve_having
+from gateway.ordering import Names, resolve_having, resolve_order
 from gateway.plan import OutputColumn, Plan, Shape, outermost_calls, streams_of
 from gateway.timerange import TimeRange, split_condition
 from grammar import ast
@@ -126,8 +126,8 @@ def plan(shape: Shape, schemas: Sequence[Schema]) -> Plan:
     is_filled = shape.select.fill in {ast.Fill.NUMBER, ast.Fill.PREVIOUS} and not shape.fill_age_ns
     resolved = resolve(shape.select.fields, shape.tag_dimensions, fields, schema.tags, is_filled)
     names = Names(resolved.columns, resolved.dimensions, resolved.time_name)
-    check_sort_fields(shape.select.sort_fields, names)
-    return Plan(shape, *resolved, resolve_having(shape.select.having, names))
+    having = resolve_having(shape.select.having, names)
+    return Plan(shape, *resolved, having, resolve_order(shape.select.sort_fields, names))
 
 
 class _Resolved(NamedTuple):

@@ -225,10 +225,11 @@ Source: TypeAlias = Measurement | SubQuery | NamedSource
 
 @dataclass(frozen=True, slots=True)
 class SortField:
-    """`name [ASC | DESC]`, a key of ORDER BY."""
+    """`name [ASC | DESC]`, a key of ORDER BY; or `call [ASC | DESC]`, which has no name."""
 
     name: str
     descending: bool = False
+    call: Call | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -198,17 +198,22 @@ def _zone(name: str) -> str:
     return name
 
 
-def _sort_field(name: str, direction: Token | None = None) -> ast.SortField:
+def _sort_field(key: str | ast.Call, direction: Token | None = None) -> ast.SortField:
+    descending = direction is not None and direction.type == "DESC"
+    return _by_name(key, descending) if isinstance(key, str) else ast.SortField("", descending, key)
+
+
+def _by_name(name: str, descending: bool) -> ast.SortField:
     if name.lower() == "time" and name != "time":
         raise Refused(_ONLY_TIME)
-    return ast.SortField(name, direction is not None and direction.type == "DESC")
+    return ast.SortField(name, descending)
 
 
 def _each_once(fields: _SortFields) -> _SortFields:
     """Return keys without those that come again, which sort nothing."""
-    first: dict[str, ast.SortField] = {}
+    first: dict[str | ast.Call, ast.SortField] = {}
     for field in fields:
-        first.setdefault(field.name, field)
+        first.setdefault(field.call or field.name, field)
     return tuple(first.values())
 
 

@@ -172,7 +172,8 @@ def _(node: ast.Select) -> str:
 
 @to_influxql.register
 def _(node: ast.SortField) -> str:
-    return f"{quoted(node.name)} {'DESC' if node.descending else 'ASC'}"
+    key = quoted(node.name) if node.call is None else to_influxql(node.call)
+    return f"{key} {'DESC' if node.descending else 'ASC'}"
 
 
 @to_influxql.register

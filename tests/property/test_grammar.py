@@ -165,10 +165,13 @@ _fills: st.SearchStrategy[tuple[ast.Fill | None, int | float, int]] = st.one_of(
     st.tuples(st.just(ast.Fill.NUMBER), st.one_of(_int64s, _numbers), st.just(0)),
 )
 _sort_fields = st.lists(
-    st.builds(ast.SortField, _names.filter(lambda name: name.lower() != "time"), st.booleans()),
+    st.one_of(
+        st.builds(ast.SortField, _names.filter(lambda name: name.lower() != "time"), st.booleans()),
+        st.builds(ast.SortField, st.just(""), st.booleans(), _calls(_leaves)),
+    ),
     min_size=1,
     max_size=2,
-    unique_by=lambda key: key.name,
+    unique_by=lambda key: (key.name, key.call),
 )
 # Whether there is an ORDER BY time, whether it descends, and the keys where there are others.
 _orders: st.SearchStrategy[tuple[bool, bool, tuple[ast.SortField, ...]]] = st.one_of(
