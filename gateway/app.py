@@ -21,8 +21,9 @@ from gateway.auth import Authentication
 from gateway.buckets import BucketEndpoints
 from gateway.catalog import Catalog
 from gateway.continuous import ContinuousQueries
+from gateway.encoding.msgpack import MsgpackEncoder
 from gateway.errors import InfluxError
-from gateway.http import SERVER_HEADERS, ClientGone, error_response
+from gateway.http import SERVER_HEADERS, ClientGone, error_response, header
 from gateway.intake import Intake, WriteEndpoint
 from gateway.metrics import Metrics
 from gateway.prometheus.read import RemoteRead
@@ -171,6 +172,7 @@ def _other_writes(intake: Intake, v2: V2Endpoints, settings: Settings) -> list[R
     return [
         Route("/api/v1/prom/write", remote_write, methods=["POST"]),
         Route("/api/v2/write", write_v2, methods=["POST", "OPTIONS"]),
+        Route("/api/v2/query", v2.query, methods=["POST"]),
         Route("/api/v2/delete", v2.delete, methods=["POST"]),
         Route("/api/v3/write_lp", write_v3, methods=["POST", "OPTIONS"]),
     ]
@@ -251,7 +253,13 @@ def _is_closed(exc: Exception) -> bool:
 def _answer(exc: Exception, scope: Scope) -> Response:
     """Return the answer to a request that failed."""
     if isinstance(exc, InfluxError):
-        return error_response(exc.status, exc.text, headers=exc.headers)
+        body, media_type = None, "application/json"
+        if scope["path"] == "/write" and header(scope, b"accept") == MsgpackEncoder.media_type:
+            # As influxd, and influxdb-python shows nothing else as text.
+            body, media_type = MsgpackEncoder().error(exc.text), MsgpackEncoder.media_type
+        return error_response(
+            exc.status, exc.text, body=body, media_type=media_type, headers=exc.headers
+        )
     if isinstance(exc, HTTPException):
         return error_response(exc.status_code, exc.detail, headers=exc.headers)
     for kind in type(exc).__mro__:

@@ -17,6 +17,7 @@ from gateway.errors import BadRequest, Forbidden, NotFound
 from gateway.http import read_json, url_parameters
 from gateway.policies import PolicyChange
 from gateway.v2 import policy_of, split_bucket
+from tinyflux.batch import MAX_TIME_NS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 MAX_BUCKETS: Final = 100  # influxdb 2 MaxPageSize
 SECOND_NS: Final = 1_000_000_000
+MAX_SECONDS: Final = MAX_TIME_NS // SECOND_NS
 _PARTS: Final = ("/labels", "/members", "/owners")
 
 
@@ -87,7 +89,7 @@ class BucketEndpoints:
         database, policy = split_bucket(str(document.get("name") or ""))
         if not policy:
             raise BadRequest("name of a bucket must be database/policy")
-        change = change_of(document.get("retentionRules") or [])
+        change = change_of(document.get("retentionRules", []))
         create = self._catalog.create_policy
         if database not in self._catalog.databases:
             await asyncio.to_thread(self._catalog.create_database, database, change, policy)
@@ -131,12 +133,12 @@ def change_of(rules: object) -> PolicyChange:
     Raises:
         BadRequest: It is no such list.
     """
-    rule = rules[0] if isinstance(rules, list) and rules else {}
+    rule = (rules or [{}])[0] if isinstance(rules, list) else None
     if not isinstance(rule, dict):
         raise BadRequest("retentionRules must be a list of objects")
     seconds = {name: rule.get(name) for name in ("everySeconds", "shardGroupDurationSeconds")}
     for name, value in seconds.items():
-        if value is not None and (not isinstance(value, int) or value < 0):
+        if value is not None and (type(value) is not int or not 0 <= value <= MAX_SECONDS):
             raise BadRequest(f"{name} must be a whole number of seconds")
     every, shard = ((value or 0) * SECOND_NS for value in seconds.values())
     return PolicyChange(every, shard or None)

@@ -37,6 +37,7 @@ SERVER_HEADERS: Final = (
 MAX_ERROR_HEADER_BYTES: Final = 1024  # influxdb 1.x services/httpd: httpError
 _INFLATE_STEP: Final = 1 << 20
 _GZIP_MAGIC: Final = b"\x1f\x8b"  # RFC 1952
+_GZIP_HEAD_BYTES: Final = 10
 _DEFLATED_STEP: Final = 16 << 10
 _MAX_ZSTD_WINDOW: Final = 8 << 20  # RFC 8878 asks for no more
 _ZSTD_STEP: Final = 256  # bytes in; a block of 4 may be 128 kB
@@ -201,12 +202,14 @@ def _inflated(body: bytes, name: str) -> Iterable[bytes]:
         if stream.eof:
             stream, is_begun = deflate.decompressobj(wbits), False
         if not is_begun and name == "gzip" and not _GZIP_MAGIC.startswith(rest[:2]):
-            raise BadRequest("gzip: invalid header")  # isal waits for more of a short one
+            # isal waits for more of a short one, and so does Go
+            is_short = len(rest) + max(len(body) - at, 0) < _GZIP_HEAD_BYTES
+            raise BadRequest("unexpected EOF" if is_short else "gzip: invalid header")
         is_begun = True
         try:
             piece = stream.decompress(rest, _INFLATE_STEP)
-        except deflate.error:  # type: ignore[misc] # that of isal is not typed as an error
-            raise BadRequest(f"{name}: invalid header") from None
+        except deflate.error as exc:  # type: ignore[misc] # that of isal is not typed as an error
+            raise BadRequest(f"{name}: {_fault(str(exc))}") from None
         yield piece
         rest = stream.unconsumed_tail
         if stream.eof:
@@ -216,8 +219,15 @@ def _inflated(body: bytes, name: str) -> Iterable[bytes]:
     while not stream.eof:
         piece = stream.decompress(b"", _INFLATE_STEP)
         if not piece:
-            raise BadRequest(f"{name}: unexpected EOF")
+            raise BadRequest("unexpected EOF")
         yield piece
+
+
+def _fault(text: str) -> str:
+    """Return what is wrong in Go's words; zlib and isal each have their own."""
+    if any(word in text for word in ("header", "method", "wrapper")):
+        return "invalid header"
+    return "invalid checksum" if "check" in text else "corrupt input"
 
 
 def _from_zstd(body: bytes) -> Iterable[bytes]:

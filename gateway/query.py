@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sys
 import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -347,8 +348,15 @@ class _Streamed(Response):
 
 
 def chunks_of(result: Result, max_rows: int) -> Iterator[Result]:
-    """Yield a result in parts: one series, at most `max_rows` rows, partial while more follow."""
-    number = result.statement_id
+    """Yield a result in its pieces, each of one series, of at most `max_rows` rows if those are it.
+
+    Pieces of rows are partial while more follow; others never, as in influxd.
+    """
+    if result.pieces == "whole":
+        yield result
+        return
+    number, is_rows = result.statement_id, result.pieces == "rows"
+    max_rows = max_rows if is_rows else sys.maxsize
     parts = (part for series in result.series for part in series.parts(max_rows))
     before = next(parts, None)
     if before is None:
@@ -356,7 +364,7 @@ def chunks_of(result: Result, max_rows: int) -> Iterator[Result]:
         yield result
         return
     for part in parts:
-        yield Result(number, [before], partial=True)
+        yield Result(number, [before], partial=is_rows)
         before = part
     yield Result(number, [before], result.messages, partial=bool(result.error))
     if result.error:

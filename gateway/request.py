@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Encoder: TypeAlias = JsonEncoder | CsvEncoder | MsgpackEncoder
 
 DEFAULT_CHUNK_ROWS: Final = 10_000  # influxdb 1.x services/httpd: DefaultChunkSize
+_MAX_INT64: Final = (1 << 63) - 1
 _MEDIA_TYPES: Final = ("application/csv", "text/csv", "application/x-msgpack")
 # What Go calls the kinds of JSON that are no object.
 _GO_TYPES: Final = {list: "array", str: "string", bool: "bool", int: "number", float: "number"}
@@ -128,6 +129,10 @@ def bound_parameters(text: str) -> dict[str, object]:
             f"error parsing query parameters: json: cannot unmarshal {found} into Go value of type "
             "map[string]interface {}"
         )
+    for value in (values or {}).values():
+        if isinstance(value, int) and value > _MAX_INT64:
+            reason = f'strconv.ParseInt: parsing "{value}": value out of range'
+            raise BadRequest(f"error parsing json value: {reason}")
     return values or {}
 
 

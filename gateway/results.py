@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from tinyflux.columnar.base import FieldColumn
 
 Column: TypeAlias = Sequence[object] | FieldColumn
+Pieces: TypeAlias = Literal["rows", "series", "whole"]
 
 
 @dataclass(slots=True, eq=False)
@@ -81,6 +82,7 @@ class Result:
         messages: (level, text) pairs for the client.
         error: Why the statement failed; "" when it did not.
         partial: More documents of this statement follow.
+        pieces: What a chunked answer is cut into: so many rows, series, or nothing.
     """
 
     statement_id: int
@@ -88,3 +90,4 @@ class Result:
     messages: list[tuple[str, str]] = field(default_factory=list)
     error: str = ""
     partial: bool = False
+    pieces: Pieces = "rows"

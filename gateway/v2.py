@@ -1,4 +1,4 @@
-"""What InfluxDB 1.x answers of version 2's API: /api/v2/write and /api/v2/delete.
+"""What InfluxDB 1.x answers of version 2's API: /api/v2/write, /query (no) and /delete.
 
 A bucket is `database` or `database/policy`; organisations are not looked at, the token is
 `user:password` (`gateway.auth`). The edge puts `code` and `message` beside `error` in refusals.
@@ -14,7 +14,7 @@ import orjson
 from starlette.responses import Response
 
 from gateway.conditions import compile_condition
-from gateway.errors import BadRequest, NotFound, StatementError
+from gateway.errors import BadRequest, Forbidden, NotFound, StatementError
 from gateway.http import header, read_json, url_parameters
 from gateway.policies import DEFAULT_POLICY
 from gateway.rights import authorize_write
@@ -118,6 +118,11 @@ class V2Endpoints:
         creates = self._settings.v2_creates_databases and policy in {"", DEFAULT_POLICY}
         coding = header(scope, b"content-encoding")
         return Write(b"", database, policy, precision, coding, creates_database=creates)
+
+    async def query(self, request: Request) -> Response:
+        """Refuse Flux as influxd does where it is switched off."""
+        await self._authentication.user(request.scope)
+        raise Forbidden("Flux query service disabled. Ask InfluxQL at /query instead.")
 
     async def delete(self, request: Request) -> Response:
         """Delete the points of a bucket that a predicate matches, from `start` until `stop`.

@@ -77,7 +77,7 @@ def _bind_typed(kind: str, value: object) -> tuple[str, str]:
 
 def _int64(value: int) -> str:
     if value not in _INT64:
-        raise BindError("integer literal must be an integer value")
+        raise BindError(f'strconv.ParseInt: parsing "{value}": value out of range')
     return str(value)
 
 

@@ -24,6 +24,7 @@ import numpy as np
 
 from gateway.errors import BadRequest, UnsupportedType
 from gateway.http import header, url_parameters
+from gateway.lineprotocol.line import MAX_KEY_LENGTH
 from gateway.lineprotocol.parser import Parsed
 from gateway.prometheus.messages import check_snappy, fields, from_snappy
 from gateway.writer import Write
@@ -170,7 +171,12 @@ def _series(labels: dict[str, str]) -> tuple[bytes, str]:
     if labels.get("time"):
         reason = f'invalid tag key: input tag "time" on measurement "{measurement}" is invalid'
         return b"", reason
-    return series_key(measurement, [tag for tag in labels.items() if tag[1]]), ""
+    tags = [tag for tag in labels.items() if tag[1]]
+    # As of a line: m,k=v,k=v, 4 more and the field; without escapes.
+    size = len(measurement.encode()) + sum(len(f",{k}={v}".encode()) for k, v in tags) + 9
+    if size > MAX_KEY_LENGTH:
+        return b"", f"max key length exceeded: {size} > {MAX_KEY_LENGTH}"
+    return series_key(measurement, tags), ""
 
 
 def _label(data: bytes, start: int, end: int) -> tuple[str, str]:

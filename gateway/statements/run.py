@@ -32,7 +32,7 @@ from tinyflux.errors import TinyFluxError
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
 
-    from gateway.results import Series
+    from gateway.results import Pieces, Series
     from gateway.session import Session
 
 _log = logging.getLogger(__name__)
@@ -65,6 +65,9 @@ _WRITING: Final = (
     ast.DropSubscription,
     ast.KillQuery,
 )
+
+# influxd makes a SELECT of these, or they are one.
+_SELECTS: Final = (ast.Select, ast.ShowFieldKeys, ast.ShowSeries, ast.ShowCardinality)
 
 _RUNNERS: Final = (
     databases.RUNNERS
@@ -100,7 +103,7 @@ def results_of(
                 yield Result(number, error="not executed")
                 continue
             session.claim.release()  # what the statement before made is printed by now
-            result = Result(number)
+            result = Result(number, pieces=_pieces(statement))
             if _may_stream(statement, session):
                 # Closed here: it and the result hold each other, and it holds a snapshot.
                 with closing(_streamed(result, statement, session)) as result.series:
@@ -169,6 +172,13 @@ def _told(result: Result, statement: ast.Statement, session: Session) -> Iterato
             query_errors=bool(result.error),
             query_seconds=time.perf_counter() - started,
         )
+
+
+def _pieces(statement: ast.Statement) -> Pieces:
+    """Return what a chunked answer is cut into. Source: measured on influxd 1.6.7."""
+    if isinstance(statement, _SELECTS):
+        return "rows"
+    return "series" if isinstance(statement, ast.ShowTagKeys | ast.ShowTagValues) else "whole"
 
 
 def _is_writing(statement: ast.Statement) -> bool:

@@ -67,6 +67,11 @@ def test_new_bucket_is_a_policy_and_its_database(db: TestClient, ask: Ask, datab
         {"name": "t/p", "retentionRules": [{"everySeconds": "1h"}]},
         {"name": "t/p", "retentionRules": [{"everySeconds": 60}]},
         {"name": "t/p", "retentionRules": ["x"]},
+        {"name": "t/p", "retentionRules": 5},
+        {"name": "t/p", "retentionRules": {"everySeconds": 7200}},
+        {"name": "t/p", "retentionRules": [{"everySeconds": True}]},
+        {"name": "t/p", "retentionRules": [{"everySeconds": 10**17}]},
+        {"name": "t/p", "retentionRules": [{"shardGroupDurationSeconds": 10**10}]},
         {"name": "t/autogen", "retentionRules": [{"everySeconds": 7200}]},
     ],
 )

@@ -79,11 +79,11 @@ def test_gzip_and_deflate_are_undone(coding: str, body: bytes) -> None:
     with pytest.raises(TooLarge):
         inflate(body, coding, len(LINES) - 1, 250)
     for size in (len(body) - 1, len(body) // 2):
-        with pytest.raises(BadRequest, match=": unexpected EOF"):
+        with pytest.raises(BadRequest, match="unexpected EOF"):
             inflate(body[:size], coding, 1_000_000, 250)
     flipped = body[:-1] + bytes([body[-1] ^ 1])
     if body is not GOOD[-1].values[1]:  # raw deflate has no checksum
-        with pytest.raises(BadRequest, match=": invalid header"):
+        with pytest.raises(BadRequest, match=r": invalid (checksum|header)|corrupt input"):
             inflate(flipped, coding, 1_000_000, 250)
 
 

@@ -144,6 +144,16 @@ def test_label_called_time_and_times_beyond_int64_are_dropped_with_the_reason(
         )
 
 
+def test_series_of_too_long_a_key_are_dropped(db: TestClient, ask: Ask) -> None:
+    longest = 65535 - len("m,__name__=m,a=") - 4 - len("value")
+    good = series({"__name__": "m", "a": "x" * longest}, [(1, 1)])
+    assert write(db, good) == (204, "")
+    status, body = write(db, series({"__name__": "m", "a": "x" * (longest + 1)}, [(1, 1)]) + good)
+    assert status == 400
+    assert body == '{"error":"partial write: max key length exceeded: 65536 > 65535 dropped=1"}\n'
+    assert ask("SHOW SERIES EXACT CARDINALITY", "t")[0]["series"][0]["values"] == [[1]]  # type: ignore[index]
+
+
 def test_field_of_another_type_drops_its_points_only(db: TestClient, ask: Ask) -> None:
     db.post("/write?db=t", content=b"m value=1i 1\n")
     data = series({"__name__": "m"}, [(1, 1)]) + series({"__name__": "ok"}, [(1, 1)])

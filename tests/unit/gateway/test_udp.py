@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -205,6 +206,19 @@ def test_everything_that_is_lost_is_counted(serve: Callable[..., Server]) -> Non
         assert server.counter("udp_bad_lines_total") == 2
         assert server.counter("udp_datagrams_dropped_total") == 0
         assert server.count_of("udp") == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says what its kernel dropped")
+def test_what_the_kernel_drops_is_counted(serve: Callable[..., Server]) -> None:
+    server = serve()
+    with server.client:
+        assert server.counter("udp_kernel_drops") == 0
+        sock = server.listener._socket
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        server.send(*[bytes(60_000)] * 200)
+        until(lambda: server.counter("udp_kernel_drops") > 0)
+        n_received = server.counter("udp_datagrams_total")
+        assert n_received + server.counter("udp_kernel_drops") <= 200
 
 
 def test_datagrams_beyond_the_buffer_are_dropped_and_later_ones_taken(

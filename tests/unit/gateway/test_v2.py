@@ -120,6 +120,12 @@ def test_partial_write_keeps_the_good_lines_and_says_400(db: TestClient, ask: As
     ]
 
 
+def test_flux_is_refused_as_where_it_is_switched_off(client: TestClient) -> None:
+    response = client.post("/api/v2/query?org=o", json={"query": 'from(bucket: "t")'})
+    text = "Flux query service disabled. Ask InfluxQL at /query instead."
+    assert (response.status_code, response.json()) == (403, error_of("forbidden", text))
+
+
 def test_unknown_path_and_method_have_a_code_too(client: TestClient) -> None:
     response = client.get("/api/v2/setup")
     assert (response.status_code, response.json()) == (404, error_of("not found", "Not Found"))

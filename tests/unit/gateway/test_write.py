@@ -252,6 +252,7 @@ def test_time_as_tag_or_only_field_is_refused(db: TestClient, line: bytes, error
 
 # --- codings ------------------------------------------------------------------------------------
 LINES = b"cpu,host=a v=1 1\ncpu,host=b v=2 2\n"
+PACKED = gzip.compress(LINES)
 
 
 def raw_deflate(data: bytes) -> bytes:
@@ -296,6 +297,16 @@ def test_body_in_chunks_is_read_to_its_end(db: TestClient, ask: Ask) -> None:
     assert len(str(ask("SHOW SERIES", "t"))) > 50
 
 
+def test_client_that_asks_for_message_pack_gets_its_errors_in_it(db: TestClient) -> None:
+    headers = {"accept": "application/x-msgpack"}  # of influxdb-python; this is influxd's answer
+    response = db.post("/write?db=t", content=b"bad", headers=headers)
+    assert (response.status_code, response.headers["content-type"]) == (400, headers["accept"])
+    assert response.content == b"\x81\xa5error\xd9%unable to parse 'bad': missing fields"
+    for accept in ("text/csv", "*/*", "application/x-msgpack, application/json"):
+        response = db.post("/write?db=t", content=b"bad", headers={"accept": accept})
+        assert response.text == '{"error":"unable to parse \'bad\': missing fields"}\n'
+
+
 def test_empty_body_that_claims_gzip_answers_204(db: TestClient) -> None:
     response = db.post("/write?db=t", content=b"", headers={"content-encoding": "gzip"})
     assert response.status_code == 204
@@ -304,12 +315,23 @@ def test_empty_body_that_claims_gzip_answers_204(db: TestClient) -> None:
 @pytest.mark.parametrize(
     ("coding", "body", "error"),
     [
+        # Texts of gzip are influxd 1.6.7's, but for "corrupt input", where it counts bytes.
         pytest.param("gzip", LINES, "gzip: invalid header", id="plain"),
-        pytest.param("gzip", gzip.compress(LINES)[:-9], "gzip: unexpected EOF", id="cut"),
+        pytest.param("gzip", b"m v=1 1", "unexpected EOF", id="plain and short"),
+        pytest.param("gzip", PACKED[:-9], "unexpected EOF", id="cut"),
+        pytest.param("gzip", PACKED[:3], "unexpected EOF", id="cut in the header"),
+        pytest.param("gzip", PACKED + b"junk", "unexpected EOF", id="junk behind"),
+        pytest.param("gzip", PACKED + b"more junk!", "gzip: invalid header", id="more junk"),
+        pytest.param("gzip", PACKED + bytes(20), "gzip: invalid header", id="zeros behind"),
+        pytest.param("gzip", b"\x1f\x8b\x07" + PACKED[3:], "gzip: invalid header", id="method"),
         pytest.param(
-            "gzip", gzip.compress(LINES) + b"junk", "gzip: invalid header", id="junk behind"
+            "gzip", PACKED[:-8] + bytes(4) + PACKED[-4:], "gzip: invalid checksum", id="checksum"
         ),
-        pytest.param("deflate", b"\xff\xff", "deflate: invalid header", id="no deflate"),
+        pytest.param("gzip", PACKED[:-4] + bytes(4), "gzip: invalid checksum", id="length"),
+        pytest.param(
+            "gzip", PACKED[:10] + b"\x07" + PACKED[11:], "gzip: corrupt input", id="block"
+        ),
+        pytest.param("deflate", b"\xff\xff", "deflate: corrupt input", id="no deflate"),
     ],
 )
 def test_broken_coding_stores_nothing(
