@@ -15,6 +15,7 @@ statements after it say `not executed`.
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import sys
 import time
@@ -26,7 +27,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from starlette.responses import Response
 
-from gateway.encoding.msgpack import MsgpackEncoder
+from gateway.encoding.msgpack import AnswerChanged
 from gateway.errors import BadRequest, InfluxError, Overloaded
 from gateway.http import ClientGone, error_response
 from gateway.metrics import Metrics
@@ -38,6 +39,7 @@ from gateway.session import Interrupt, Session
 from gateway.statements import results_of
 from grammar import parser
 from grammar.errors import ParseError
+from tinyflux.errors import TinyFluxError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Generator, Hashable, Iterable, Iterator
@@ -53,6 +55,8 @@ if TYPE_CHECKING:
     from gateway.running import RunningQueries
     from gateway.users import User
     from grammar import ast
+
+_log = logging.getLogger(__name__)
 
 PIECE_BYTES: Final = 1 << 20  # of an answer, printed and held before the client takes it
 MIN_GZIP_BYTES: Final = 1024
@@ -191,7 +195,7 @@ class QueryEndpoint:
         started_s, cpu_s = time.perf_counter(), time.thread_time()
         [result] = results_of(asked.statements, session)
         is_refused = bool(result.error)  # whether it is with other limits, a thread finds out
-        answer = None if is_refused else self._printed(request, iter([result]))
+        answer = None if is_refused else self._printed(request, iter([result]), 1)
         self._quick.note(asked.kind, time.thread_time() - cpu_s, is_quick=True)
         if answer is None:
             self._quick.forget(asked.kind)
@@ -202,10 +206,6 @@ class QueryEndpoint:
     def _session(
         self, request: QueryRequest, user: User | None, *, is_quick: bool = False
     ) -> Session:
-        is_whole = is_quick or not (
-            # MessagePack says how many rows there are before it says the first.
-            request.is_chunked or request.media_type != MsgpackEncoder.media_type
-        )
         return Session(
             catalog=self._catalog,
             settings=self._tight if is_quick else self._settings,
@@ -216,7 +216,7 @@ class QueryEndpoint:
             metrics=self._uncounted if is_quick else self._metrics,
             running=self._running,
             user=user,
-            may_stream=not is_whole,
+            may_stream=not is_quick,
             most_rows=MAX_ROWS if is_quick else 0,
         )
 
@@ -225,13 +225,13 @@ class QueryEndpoint:
         cpu_s = time.thread_time()
         asked = asked or _allowed(request, session.user)
         results = results_of(asked.statements, session, is_read_only=request.is_read_only)
-        answer = self._printed(request, results)
+        answer = self._printed(request, results, len(asked.statements))
         if answer.rest is None:
             self._quick.note(asked.kind, time.thread_time() - cpu_s)
         return answer
 
-    def _printed(self, request: QueryRequest, results: Iterator[Result]) -> _Answer:
-        pieces = self._documents(request, results)
+    def _printed(self, request: QueryRequest, results: Iterator[Result], count: int) -> _Answer:
+        pieces = self._documents(request, results, count)
         first, is_all = _taken(pieces)
         coding: dict[str, str] = {}
         if request.is_gzip and (len(first) > MIN_GZIP_BYTES or not is_all):
@@ -240,8 +240,10 @@ class QueryEndpoint:
             coding = {"content-encoding": "gzip", "vary": "Accept-Encoding"}
         return _Answer(first, None if is_all else pieces, coding)
 
-    def _documents(self, request: QueryRequest, results: Iterator[Result]) -> Generator[bytes]:
-        encoder = request.encoder()
+    def _documents(
+        self, request: QueryRequest, results: Iterator[Result], count: int
+    ) -> Generator[bytes]:
+        encoder = request.encoder(count)
         if request.is_chunked:
             for result in results:
                 for chunk in chunks_of(result, request.chunk_rows):
@@ -320,7 +322,8 @@ class _Streamed(Response):
         """Send the answer.
 
         Raises:
-            ClientGone: The client took no piece for too long: the answer is broken off.
+            ClientGone: The client took no piece for too long, or what was promised could not be
+                read: the answer is broken off.
         """
         del scope
         watch = asyncio.create_task(_trip_when_gone(receive, self._interrupt))
@@ -334,6 +337,9 @@ class _Streamed(Response):
                     if pieces.is_last or watch.done():
                         return
                     piece = await pieces.next()
+        except (AnswerChanged, InfluxError, TinyFluxError) as exc:
+            _log.warning("an answer was broken off: %s", str(exc) or "it changed")
+            raise ClientGone from exc
         finally:
             watch.cancel()
 
@@ -377,19 +383,33 @@ def limited(results: Iterable[Result], max_rows: int) -> Iterator[Result]:
     Source: influxdb 1.x services/httpd, max-row-limit.
     """
     left = max_rows
+    for result in results:
+        result.series = kept = _FirstRows(result.series, left)
+        yield result
+        left -= kept.n_rows
 
-    def first_rows(series: Iterable[Series]) -> Iterator[Series]:
-        nonlocal left
-        for item in series:
+
+class _FirstRows:
+    """The first rows of series; the one cut there is partial.
+
+    Attributes:
+        n_rows: How many rows were taken, the last time.
+    """
+
+    def __init__(self, series: Iterable[Series], most: int) -> None:
+        self.n_rows = 0
+        self._series = series
+        self._most = most
+
+    def __iter__(self) -> Iterator[Series]:
+        self.n_rows = 0
+        for item in self._series:
+            left = self._most - self.n_rows
             if left <= 0:
                 return
             kept = item if len(item) < left else next(item.parts(left))
-            left -= len(kept)
+            self.n_rows += len(kept)
             yield kept
-
-    for result in results:
-        result.series = first_rows(result.series)
-        yield result
 
 
 def _allowed(request: QueryRequest, user: User | None) -> _Asked:

@@ -66,11 +66,11 @@ class QueryRequest:
         is_number = text.isascii() and text.isdigit() and len(text) < 10
         return (int(text) if is_number else 0) or DEFAULT_CHUNK_ROWS
 
-    def encoder(self) -> Encoder:
-        """Return a new encoder for the answer."""
+    def encoder(self, n_statements: int = 1) -> Encoder:
+        """Return a new encoder for the answer to so many statements."""
         epoch_ns = epoch_unit(self.parameters.get("epoch", ""))
         if self.media_type == MsgpackEncoder.media_type:
-            return MsgpackEncoder(epoch_ns)
+            return MsgpackEncoder(epoch_ns, 1 if self.is_chunked else n_statements)
         if self.media_type == JsonEncoder.media_type:
             return JsonEncoder(epoch_ns, pretty=self.is_pretty)
         return CsvEncoder(epoch_ns)

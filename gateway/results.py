@@ -77,8 +77,8 @@ class Result:
 
     Attributes:
         statement_id: Its place in the request, from 0.
-        series: The tables, in order; maybe made while they are taken. Then `error` is known when
-            all were.
+        series: The tables, in order; maybe made while they are taken, and made anew when they are
+            taken again. Then `error` is known when all were.
         messages: (level, text) pairs for the client.
         error: Why the statement failed; "" when it did not.
         partial: More documents of this statement follow.

@@ -2,8 +2,10 @@
 
 Times are extension type 5: int64 seconds and int32 nanoseconds, big endian; with an epoch they are
 integers. Integers and floats are always 9 bytes long, which the format allows: so the rows of a
-series without strings are one byte matrix, from which the unused bytes of nulls and booleans are
-cut, without a loop over the values.
+series without long strings are one byte matrix, from which the unused bytes are cut, without a loop
+over the values.
+An array says how long it is before its first entry. So a long answer that is made while it is taken
+is taken twice: once to count, once to print.
 Source: influxd 1.x services/httpd/response_writer.go msgpackFormatter, measured;
 https://github.com/msgpack/msgpack.
 """
@@ -11,7 +13,8 @@ https://github.com/msgpack/msgpack.
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Final, TypeAlias
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +35,20 @@ _FALSE: Final = 0xC2
 _FLOAT64: Final = 0xCB
 _INT64: Final = 0xD3
 _TIME: Final = b"\xc7\x0c\x05"  # ext 8, 12 bytes, type 5
+_HELD_ROWS: Final = 400_000  # of an answer that are not made again: the first part has no more
+_WIDE_TEXT: Final = 256  # bytes: shorter ones stand in a matrix
+_PIECE_CELLS: Final = 100_000  # printed in one call, about a megabyte
+
+
+class AnswerChanged(Exception):
+    """What was printed promised something else: the answer is broken off."""
+
+
+class _Extent(NamedTuple):
+    """How many rows a series has, and whether more follow elsewhere."""
+
+    rows: int
+    partial: bool
 
 
 class MsgpackEncoder:
@@ -39,24 +56,32 @@ class MsgpackEncoder:
 
     media_type = "application/x-msgpack"
 
-    def __init__(self, epoch_ns: int = 0) -> None:
-        """Choose how times print: in units of `epoch_ns` nanoseconds; 0 is the time extension."""
+    def __init__(self, epoch_ns: int = 0, n_results: int = 1) -> None:
+        """Choose how to print.
+
+        Args:
+            epoch_ns: Times in units of so many nanoseconds; 0 is the time extension.
+            n_results: How many results a document has.
+        """
         self._epoch_ns = epoch_ns
+        self._n_results = n_results
 
     def document(self, results: Iterable[Result]) -> Iterator[bytes]:
-        """Yield one map of all results. It comes at once: the number of results stands first.
+        """Yield one map of all results, in pieces of about a megabyte.
 
-        So do the numbers of series and of rows: no series may be open.
+        Raises:
+            AnswerChanged: The series were others when they were taken again.
         """
-        packed = [b"".join(self._result(result)) for result in results]
-        yield b"\x81" + pack("results") + _array(len(packed)) + b"".join(packed)
+        yield b"\x81" + pack("results") + _array(self._n_results)
+        for result in results:
+            yield from self._result(result)
 
     def error(self, text: str) -> bytes:
         """Return the map of a request that failed as a whole."""
         return pack({"error": text})
 
     def _result(self, result: Result) -> Iterator[bytes]:
-        all_series = list(result.series)
+        taken, extents = _counted(result.series)
         if result.error:  # influxd leaves the statement's number out
             yield pack({"error": result.error})
             return
@@ -65,25 +90,49 @@ class MsgpackEncoder:
         if result.messages:
             messages = [{"level": level, "text": text} for level, text in result.messages]
             yield pack("messages") + pack(messages)
-        yield pack("series") + _array(len(all_series))
-        for series in all_series:
-            yield from self._series(series)
+        yield pack("series") + _array(len(extents))
+        yield from self._all_series(result.series if taken is None else taken, extents)
         if result.partial:
             yield pack("partial") + pack(True)
 
-    def _series(self, series: Series) -> Iterator[bytes]:
-        n_keys = 2 + bool(series.name) + bool(series.tags) + series.partial
-        yield _map(n_keys)
+    def _all_series(
+        self, all_series: Iterable[Series], extents: Iterable[_Extent]
+    ) -> Iterator[bytes]:
+        """Yield series, those that are open as one with the next.
+
+        Raises:
+            AnswerChanged: They have not these extents.
+        """
+        expected, is_inside, left = iter(extents), False, 0
+        for series in all_series:
+            if not is_inside:
+                extent = next(expected, None)
+                if extent is None:
+                    raise AnswerChanged
+                left = extent.rows
+                yield self._head(series, extent)
+            left -= len(series)
+            is_inside = series.is_open
+            if left < 0 or (left and not is_inside):
+                raise AnswerChanged
+            yield from self._rows(series)
+            if series.partial and not is_inside:
+                yield pack("partial") + pack(True)
+        if is_inside or next(expected, None) is not None:
+            raise AnswerChanged
+
+    def _head(self, series: Series, extent: _Extent) -> bytes:
+        head = _map(2 + bool(series.name) + bool(series.tags) + extent.partial)
         if series.name:
-            yield pack("name") + pack(series.name)
+            head += pack("name") + pack(series.name)
         if series.tags:
-            yield pack("tags") + pack(series.tags)
-        yield pack("columns") + pack(series.columns)
-        yield pack("values") + _array(len(series))
-        if len(series):
-            yield self._values(series)
-        if series.partial:
-            yield pack("partial") + pack(True)
+            head += pack("tags") + pack(series.tags)
+        return head + pack("columns") + pack(series.columns) + pack("values") + _array(extent.rows)
+
+    def _rows(self, series: Series) -> Iterator[bytes]:
+        span, step = series.span(), max(1, _PIECE_CELLS // max(1, len(series.columns)))
+        for start in range(span.start, span.stop, step):
+            yield self._values(replace(series, rows=slice(start, min(start + step, span.stop))))
 
     def _values(self, series: Series) -> bytes:
         columns: list[tuple[Bytes, Int64s] | Sequence[object]] = []
@@ -110,6 +159,28 @@ class MsgpackEncoder:
         packed["seconds"] = times // SECOND_NS
         packed["ns"] = times % SECOND_NS
         return packed.view(np.uint8).reshape(len(times), 15), np.full(len(times), 15)
+
+
+def _counted(all_series: Iterable[Series]) -> tuple[Sequence[Series] | None, list[_Extent]]:
+    """Return series, None when they are so long that they are better made again, and their extents.
+
+    Series that are open are one with the next.
+    """
+    held: list[Series] | None = []
+    extents: list[_Extent] = []
+    n_rows, before = 0, 0
+    for series in all_series:
+        rows = before + len(series)
+        if before:
+            extents.pop()
+        extents.append(_Extent(rows, series.partial))
+        before = rows if series.is_open else 0
+        n_rows += len(series)
+        if held is not None:
+            held.append(series)
+        if n_rows > _HELD_ROWS and not isinstance(all_series, list):
+            held = None
+    return held, extents
 
 
 def pack(value: object) -> bytes:
@@ -154,7 +225,7 @@ def _map(size: int) -> bytes:
 
 
 def _packed_column(column: Column) -> tuple[Bytes, Int64s] | Sequence[object]:
-    """Return the cells as uint8[n, width] and int64[n] bytes used, or as values if any is text."""
+    """Return the cells as uint8[n, width] and int64[n] bytes used, or as values if one is long."""
     if not isinstance(column, FieldColumn):
         return column
     values, valid = column.values, column.valid
@@ -163,13 +234,20 @@ def _packed_column(column: Column) -> tuple[Bytes, Int64s] | Sequence[object]:
     if column.type is FieldType.INTEGER:
         return _numbers(_INT64, values, valid)
     if column.type is FieldType.BOOLEAN:
-        cells = (values.astype(np.uint8) + np.uint8(_FALSE)).reshape(-1, 1)
+        bits = (values.astype(np.uint8) + np.uint8(_FALSE)).reshape(-1, 1)
         if valid is not None:
-            cells[~valid] = _NIL
-        return cells, np.ones(len(cells), np.int64)
-    if valid is None:
-        return list(values)
-    return [value if ok else None for value, ok in zip(values, valid.tolist(), strict=True)]
+            bits[~valid] = _NIL
+        return bits, np.ones(len(bits), np.int64)
+    texts: list[str | None] = values.tolist()
+    if valid is not None:
+        texts = [text if ok else None for text, ok in zip(texts, valid.tolist(), strict=True)]
+    packed = {text: pack(text) for text in set(texts)}
+    width = max(map(len, packed.values()), default=0)
+    if width > _WIDE_TEXT:
+        return texts
+    cells = [packed[text] for text in texts]
+    matrix: Bytes = np.array(cells, f"S{width}").view(np.uint8).reshape(len(cells), width)
+    return matrix, np.fromiter(map(len, cells), np.int64, len(cells))
 
 
 def _numbers(head: int, values: NDArray[np.generic], valid: Bools | None) -> tuple[Bytes, Int64s]:

@@ -12,6 +12,7 @@ from gateway.executor import run_select, stream_select
 from gateway.names import qualified
 from gateway.parts import can_be_read_in_parts
 from gateway.results import Result
+from gateway.sources import Snapshots
 from gateway.statements import (
     cardinality,
     continuous,
@@ -106,7 +107,7 @@ def results_of(
             result = Result(number, pieces=_pieces(statement))
             if _may_stream(statement, session):
                 # Closed here: it and the result hold each other, and it holds a snapshot.
-                with closing(_streamed(result, statement, session)) as result.series:
+                with closing(_Streamed(result, statement, session)) as result.series:
                     yield result
             else:
                 with _told(result, statement, session):
@@ -142,11 +143,43 @@ def _may_stream(statement: ast.Statement, session: Session) -> TypeGuard[ast.Sel
     )
 
 
-def _streamed(result: Result, select: ast.Select, session: Session) -> Generator[Series]:
-    """Run a statement while its series are taken; what goes wrong then is the result's error."""
-    with _told(result, select, session):
-        session.interrupt.check()
-        yield from stream_select(select, session)
+class _Streamed:
+    """The series of a statement, read while they are taken.
+
+    What goes wrong the first time is the result's error. Taken again they are read again, the same
+    ones, from the same snapshot; what goes wrong then is raised.
+    """
+
+    def __init__(self, result: Result, select: ast.Select, session: Session) -> None:
+        self._result = result
+        self._select = select
+        self._session = session
+        self._snapshots = Snapshots(session)
+        self._reading: Generator[Series] | None = None
+
+    def __iter__(self) -> Iterator[Series]:
+        if self._reading is None:
+            self._reading = self._first()
+        else:
+            self._reading.close()
+            self._reading = self._again()
+        return self._reading
+
+    def close(self) -> None:
+        """Let go of what is read."""
+        if self._reading is not None:
+            self._reading.close()
+        self._snapshots = Snapshots(self._session)
+
+    def _first(self) -> Generator[Series]:
+        with _told(self._result, self._select, self._session):
+            self._session.interrupt.check()
+            yield from stream_select(self._select, self._session, self._snapshots)
+
+    def _again(self) -> Generator[Series]:
+        session = self._session
+        with session.running.register(self._select, session.database, session.interrupt):
+            yield from stream_select(self._select, session, self._snapshots)
 
 
 @contextmanager

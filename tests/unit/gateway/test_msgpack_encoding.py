@@ -8,18 +8,20 @@ import msgpack
 import numpy as np
 import pytest
 
-from gateway.encoding.msgpack import MsgpackEncoder, pack
+from gateway.encoding.msgpack import AnswerChanged, MsgpackEncoder, pack
 from gateway.results import Result, Series
 from tests.unit.gateway.tables import by_tag, every_type, failed, many_rows, times
 from tinyflux.batch import FieldType
 from tinyflux.columnar.base import FieldColumn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterator
+
+    from gateway.results import Column
 
 
-def printed(results: Iterable[Result], epoch_ns: int = 0) -> bytes:
-    return b"".join(MsgpackEncoder(epoch_ns).document(results))
+def printed(results: list[Result], epoch_ns: int = 0) -> bytes:
+    return b"".join(MsgpackEncoder(epoch_ns, len(results)).document(results))
 
 
 def unpacked(document: bytes) -> dict[str, list[dict[str, object]]]:
@@ -150,3 +152,60 @@ def test_packed_value_reads_back(value: object) -> None:
 
 def test_request_error_is_one_map() -> None:
     assert msgpack.unpackb(MsgpackEncoder().error("x")) == {"error": "x"}
+
+
+class Made:
+    """Series that are made when they are taken, as `takes` says; counts how often."""
+
+    def __init__(self, *takes: list[Series]) -> None:
+        self.takes = takes
+        self.n_taken = 0
+
+    def __iter__(self) -> Iterator[Series]:
+        self.n_taken += 1
+        return iter(self.takes[min(self.n_taken, len(self.takes)) - 1])
+
+
+def part(name: str, rows: range, *, is_open: bool = False, partial: bool = False) -> Series:
+    data: list[Column] = [times(*rows), FieldColumn(FieldType.INTEGER, np.array(rows))]
+    return Series(name, ["time", "v"], data, has_time=True, is_open=is_open, partial=partial)
+
+
+PARTS = [
+    part("a", range(3), is_open=True),
+    part("a", range(3, 5)),
+    part("b", range(7)),
+    part("c", range(2), is_open=True),
+    part("c", range(2, 3), is_open=True),
+    part("c", range(3, 4), partial=True),
+]
+
+
+@pytest.mark.parametrize("held", [0, 6, 100])
+def test_parts_of_series_are_one(held: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.encoding.msgpack._HELD_ROWS", held)
+    monkeypatch.setattr("gateway.encoding.msgpack._PIECE_CELLS", 4)
+    made = Made(PARTS)
+    [result] = unpacked(printed([Result(0, made)], 1))["results"]
+    assert result["series"] == [
+        {"name": "a", "columns": ["time", "v"], "values": [[n, n] for n in range(5)]},
+        {"name": "b", "columns": ["time", "v"], "values": [[n, n] for n in range(7)]},
+        {
+            "name": "c",
+            "columns": ["time", "v"],
+            "values": [[n, n] for n in range(4)],
+            "partial": True,
+        },
+    ]
+    assert made.n_taken == (1 if held == 100 else 2)
+
+
+@pytest.mark.parametrize(
+    "again", [PARTS[:2], [*PARTS, part("d", range(1))], [part("a", range(4)), *PARTS[2:]], []]
+)
+def test_a_changed_answer_is_broken_off(
+    again: list[Series], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.encoding.msgpack._HELD_ROWS", 0)
+    with pytest.raises(AnswerChanged):
+        printed([Result(0, Made(PARTS, again))], 1)

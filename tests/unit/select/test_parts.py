@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import msgpack
 import pytest
 from starlette.testclient import TestClient
 
@@ -14,12 +16,14 @@ from gateway.app import create_app
 from gateway.catalog import Catalog
 from gateway.config import Settings
 from gateway.encoding.json import JsonEncoder
+from gateway.encoding.msgpack import MsgpackEncoder
 from gateway.executor import run_select, stream_select
 from gateway.lineprotocol.parser import parse as parse_lines
 from gateway.parts import can_be_read_in_parts
-from gateway.query import chunks_of
+from gateway.query import chunks_of, limited
 from gateway.results import Result
 from gateway.session import Session
+from gateway.statements import results_of
 from grammar import ast
 from grammar.parser import parse
 
@@ -199,3 +203,34 @@ def test_error_behind_rows_is_a_table_of_csv(client: TestClient) -> None:
     rows, _, error = answer.partition("\n\nerror\n")
     assert rows.count("\n") > 100
     assert _TOO_MANY in error
+
+
+@pytest.mark.parametrize("limit", [0, 100])
+def test_messagepack_is_counted_and_then_printed(
+    session: Session, limit: int, part_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del part_rows
+    monkeypatch.setattr("gateway.encoding.msgpack._HELD_ROWS", 50)
+    for text in QUERIES:
+        statements = _select(text), _select("SELECT v FROM n")
+        printed = []
+        for encoder in (JsonEncoder(1), MsgpackEncoder(1, 2)):
+            results = results_of(statements, replace(session, may_stream=True))
+            document = encoder.document(limited(results, limit) if limit else results)
+            printed.append(b"".join(document))
+        of_json, of_msgpack = json.loads(printed[0]), msgpack.unpackb(printed[1])
+        for result in of_json["results"]:
+            result.setdefault("series", [])
+        assert of_msgpack == of_json
+
+
+def test_error_of_messagepack_stands_alone(client: TestClient) -> None:
+    answer = client.get(
+        "/query",
+        params={"db": "d", "q": "SELECT v FROM m; SELECT v FROM n LIMIT 1"},
+        headers={"accept": "application/x-msgpack"},
+    )
+    first, second = msgpack.unpackb(answer.content)["results"]
+    assert set(first) == {"error"}
+    assert _TOO_MANY in first["error"]
+    assert second == {"error": "not executed"}
