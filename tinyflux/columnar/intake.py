@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from tinyflux.columnar.limits import SeriesLimits
     from tinyflux.columnar.series import SeriesIndex
 
-# Up to this many pairs of measurement and layout, a table of them beats sorting the rows.
-_PAIR_TABLE_SIZE: Final = 1 << 16
+# Up to so many pairs of measurement and layout, a table of them beats sorting the points.
+_MIN_PAIR_TABLE: Final = 1 << 10
+_PAIRS_PER_POINT: Final = 8
 # Every field is a column of each read of `*`: a client that makes up names must not fill memory.
 MAX_FIELDS: Final = 16_384
 _NUMBERS: Final = frozenset({FieldType.FLOAT, FieldType.INTEGER})
@@ -60,7 +61,7 @@ class Intake:
         self.shapes: list[Shape] = []
         self._index = index
         self._promotes = not overwrite
-        self._known: dict[Shape, int] = {}
+        self._known: dict[tuple[int, FieldLayout], int] = {}  # by Shape
 
     def take(
         self, batch: PointBatch, *, strict: bool = False, limits: SeriesLimits | None = None
@@ -178,7 +179,7 @@ class Intake:
         n_layouts = len(batch.layouts)
         for pair in np.bincount(pairs).nonzero()[0].tolist():
             number, layout_row = divmod(int(numbers[pair]), n_layouts)
-            known = self._known.get(Shape(number, batch.layouts[layout_row]))
+            known = self._known.get((number, batch.layouts[layout_row]))  # as a Shape: its equal
             if known is None:
                 return False
             shape_of_pair[pair] = known
@@ -226,23 +227,20 @@ def _pairs(batch: PointBatch, key_measurements: Int64s) -> tuple[Int64s, Int64s]
     Returns:
         pairs: int64[n], the pair of each point.
         numbers: int64[p], of each pair: measurement number times the number of layouts plus layout
-            row. Small: at most one entry a point, or _PAIR_TABLE_SIZE.
+            row. Small: a few entries a point, or _MIN_PAIR_TABLE.
     """
     n_layouts = len(batch.layouts)
-    pairs = batch.layout_rows.astype(np.int64)
-    if (key_measurements == key_measurements[:1]).all():
-        only = int(key_measurements[0]) if len(key_measurements) else 0
-        return pairs, only * n_layouts + np.arange(n_layouts)
-    named = key_measurements.tolist()
-    starts = {number: n * n_layouts for n, number in enumerate(dict.fromkeys(named))}
-    pairs += np.array([starts[number] for number in named], np.int64)[batch.key_rows]
-    n_pairs = len(starts) * n_layouts
-    if n_pairs > max(_PAIR_TABLE_SIZE, len(pairs)):
+    if not len(batch):
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    first = int(key_measurements.min())
+    codes = (key_measurements - first) * n_layouts
+    size = int(codes.max()) + n_layouts
+    pairs = codes[batch.key_rows] + batch.layout_rows
+    if size > max(_MIN_PAIR_TABLE, _PAIRS_PER_POINT * len(pairs)):
         used, pairs = np.unique(pairs, return_inverse=True)
     else:
-        used = np.arange(n_pairs)
-    distinct = np.array(list(starts), np.int64) * n_layouts
-    return pairs, distinct[used // n_layouts] + used % n_layouts
+        used = np.arange(size)
+    return pairs, used + first * n_layouts
 
 
 def _in_order_of_first(pairs: Int64s, size: int) -> list[int]:
