@@ -61,7 +61,7 @@ class Intake:
         self.shapes: list[Shape] = []
         self._index = index
         self._promotes = not overwrite
-        self._known: dict[tuple[int, FieldLayout], int] = {}  # by Shape
+        self._known: dict[tuple[int, FieldLayout], int] = {}  # as in a Shape
 
     def take(
         self, batch: PointBatch, *, strict: bool = False, limits: SeriesLimits | None = None
@@ -144,7 +144,7 @@ class Intake:
         if self._are_known(batch, pairs, numbers, shape_of_pair):
             return shape_of_pair, reasons
         fields: dict[int, Mapping[str, FieldType]] = {}  # the types that measurements get
-        new: dict[Shape, int] = {}
+        new: dict[tuple[int, FieldLayout], int] = {}
         for pair in _in_order_of_first(pairs, len(numbers)):
             number, layout_row = divmod(int(numbers[pair]), len(batch.layouts))
             shape = Shape(number, batch.layouts[layout_row])
@@ -165,7 +165,7 @@ class Intake:
         for number, types in fields.items():
             if types != self._index.measurement(number).fields:
                 self._index.set_fields(number, types)
-        self.shapes += new
+        self.shapes += [Shape(*pair) for pair in new]
         self._known |= new
         return shape_of_pair, reasons
 
@@ -179,7 +179,7 @@ class Intake:
         n_layouts = len(batch.layouts)
         for pair in np.bincount(pairs).nonzero()[0].tolist():
             number, layout_row = divmod(int(numbers[pair]), n_layouts)
-            known = self._known.get((number, batch.layouts[layout_row]))  # as a Shape: its equal
+            known = self._known.get((number, batch.layouts[layout_row]))
             if known is None:
                 return False
             shape_of_pair[pair] = known
@@ -206,8 +206,8 @@ class Intake:
 
     def forget(self, measurement: int) -> None:
         """Forget what was learnt about a measurement that is gone."""
-        for shape in [shape for shape in self._known if shape.measurement == measurement]:
-            del self._known[shape]
+        for pair in [pair for pair in self._known if pair[0] == measurement]:
+            del self._known[pair]
 
 
 def conflict(measurement: str, field: str, kind: FieldType, old: FieldType) -> str:
