@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,10 +43,15 @@ class Answer:
 
     def slices(self) -> Iterator[tuple[int, slice]]:
         """Yield each group that has rows, with where they are."""
-        starts = np.flatnonzero(np.diff(self.rows, prepend=self.rows[:1] - 1))
-        stops = np.append(starts[1:], len(self.rows))[: len(starts)]
-        for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
-            yield int(self.rows[start]), slice(start, stop)
+        rows, n = self.rows, len(self.rows)
+        if not n:
+            return
+        if rows[0] == rows[-1]:
+            yield int(rows[0]), slice(0, n)
+            return
+        starts = [0, *(np.flatnonzero(rows[1:] != rows[:-1]) + 1).tolist(), n]
+        for (start, stop), group in zip(pairwise(starts), rows[starts[:-1]].tolist(), strict=True):
+            yield group, slice(start, stop)
 
     def limit(self, limit: int, offset: int, slimit: int, soffset: int) -> Answer:
         """Return the answer with at most so many rows a group and so many groups; 0 is no limit."""

@@ -283,17 +283,17 @@ class _Run:
         """
         bounds = made.shape.bounds
         query = compile_condition(made.shape.condition, table.schema.fields)
-        scan = ScanRequest(table.name, query, bounds.start_ns, bounds.end_ns)
         settings, most_rows = self.session.settings, self.session.most_rows
         if table.is_subquery or not (settings.max_select_series or most_rows):
-            return scan
+            return ScanRequest(table.name, query, bounds.start_ns, bounds.end_ns)
         series = table.reader.series(table.name, query)
         self.n_series += len(series)
         check_series(self.n_series, settings)
-        scan = replace(scan, series=series)
-        start_ns = max(scan.start_ns - made.shape.fill_age_ns, MIN_TIME_NS)
+        scan = ScanRequest(table.name, query, bounds.start_ns, bounds.end_ns, series=series)
         if most_rows:
-            n_rows = table.reader.row_estimate(replace(scan, start_ns=start_ns))
+            age_ns = made.shape.fill_age_ns
+            start_ns = max(scan.start_ns - age_ns, MIN_TIME_NS)
+            n_rows = table.reader.row_estimate(replace(scan, start_ns=start_ns) if age_ns else scan)
             if n_rows * max(1, len(made.columns) // _NARROW_COLUMNS) > most_rows:
                 raise StatementError(f"more than {most_rows} rows")
         return scan

@@ -40,10 +40,10 @@ def fill(
     Returns:
         The values and their validity, [g, w] both.
     """
+    if mode is ast.Fill.NULL and not is_count:
+        return values, valid
     empty = within & ~valid
     if mode is ast.Fill.NULL:
-        if not is_count:
-            return values, valid
         return np.where(empty, 0, values), valid | empty
     if mode is ast.Fill.NUMBER:
         return np.where(empty, _converted(number, kind), values), valid | empty

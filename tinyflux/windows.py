@@ -245,12 +245,15 @@ def find_runs(times: Int64s, offsets: Int64s, windows: Windows | None) -> Runs:
 
     Cost: O(n), or O(k * windows * log(n / k)) when that is less.
     """
-    lengths = np.diff(offsets)
+    lengths = offsets[1:] - offsets[:-1]
     n_series = len(lengths)
     if windows is None or not n_series:
         positions = np.arange(n_series)
         return Runs(offsets[:-1], lengths, positions, np.zeros(n_series, np.int64))
-    bounds = np.array((times[offsets[:-1]].min(), times[offsets[1:] - 1].max()), np.int64)
+    if n_series == 1:
+        bounds = times[[0, -1]]
+    else:
+        bounds = np.array((times[offsets[:-1]].min(), times[offsets[1:] - 1].max()), np.int64)
     first, last = windows.number(bounds).tolist()
     steps = n_series * (last - first) * int(lengths.max()).bit_length()
     if steps * _ROWS_PER_STEP < len(times):
@@ -264,10 +267,15 @@ def _runs_by_rows(numbers: Int64s, offsets: Int64s) -> Runs:
     changes = np.empty(len(numbers), np.bool_)
     np.not_equal(numbers[1:], numbers[:-1], out=changes[1:])
     changes[offsets[:-1]] = True
-    starts = np.flatnonzero(changes)
-    ends = np.append(starts[1:], len(numbers))
-    series = np.searchsorted(offsets, starts, "right") - 1
-    return Runs(starts, ends - starts, series, numbers[starts])
+    [starts] = changes.nonzero()
+    lengths = np.empty_like(starts)
+    np.subtract(starts[1:], starts[:-1], out=lengths[:-1])
+    lengths[-1] = len(numbers) - starts[-1]
+    if len(offsets) == 2:
+        series = np.zeros(len(starts), np.int64)
+    else:
+        series = offsets.searchsorted(starts, "right") - 1
+    return Runs(starts, lengths, series, numbers[starts])
 
 
 def _runs_by_edges(times: Int64s, offsets: Int64s, first: int, edges: Int64s) -> Runs:

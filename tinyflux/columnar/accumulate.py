@@ -185,7 +185,7 @@ class Accumulator:
             self._pieces = [self._merged()]
 
     def _must_merge(self) -> bool:
-        if isinstance(self.kernel, Gather):
+        if len(self._pieces) < 2 or isinstance(self.kernel, Gather):
             return False
         first, *others = (len(piece.groups) for piece in self._pieces)
         return len(others) + 1 >= _MERGE_EVERY or sum(others) > max(_MERGE_ENTRIES, first)

@@ -130,9 +130,10 @@ class Aggregation:
 
     def settle(self) -> None:
         """Compute the cells so far: no frame that comes has rows in them."""
-        with np.errstate(all="ignore"):
-            for column in self._columns:
-                column.settle()
+        if self._gathering:
+            with np.errstate(all="ignore"):
+                for column in self._columns:
+                    column.settle()
 
     def table(self) -> AggregateTable:
         """Return the answer; nothing is to be added to it.
@@ -281,8 +282,10 @@ def _table(
         empty = [_dense(column, None, None, (0, len(windows))) for column in columns]
         return AggregateTable([], windows, empty)
     names = groups.names()
-    used = np.unique(np.concatenate([done.groups for done in present])).tolist()
-    used.sort(key=names.__getitem__)
+    used = [0]
+    if len(names) > 1:
+        used = np.unique(np.concatenate([done.groups for done in present])).tolist()
+        used.sort(key=names.__getitem__)
     ranks = np.zeros(len(names), np.int64)
     ranks[used] = np.arange(len(used))
     windows = _windows(present, len(used), request)

@@ -78,22 +78,24 @@ class Prepared(NamedTuple):
 
 def prepare(query: Query | None) -> Prepared:
     """Take a query apart. None matches everything."""
-    parts = tuple(_conjuncts(query)) if query is not None else ()
-    series_part = tuple(part for part in parts if not needs_rows(part))
-    row_part = tuple(part for part in parts if needs_rows(part))
+    series_part: list[Query] = []
+    row_part: list[Query] = []
     start_ns, end_ns = MIN_TIME_NS, MAX_TIME_NS
-    for part in row_part:
-        first, last = _time_bounds(part)
-        start_ns, end_ns = max(start_ns, first), min(end_ns, last)
-    return Prepared(series_part, row_part, start_ns, end_ns)
+    for part in _conjuncts(query) if query is not None else ():
+        if needs_rows(part):
+            row_part.append(part)
+            first, last = _time_bounds(part)
+            start_ns, end_ns = max(start_ns, first), min(end_ns, last)
+        else:
+            series_part.append(part)
+    return Prepared(tuple(series_part), tuple(row_part), start_ns, end_ns)
 
 
 def needs_rows(query: Query) -> bool:
     """Return whether the answer depends on fields or time."""
-    return any(
-        leaf.point_attr in ("_fields", "_time") and leaf.operator != "noop"
-        for leaf in _all_leaves((query,))
-    )
+    if isinstance(query, SimpleQuery):
+        return query.point_attr in ("_fields", "_time") and query.operator != "noop"
+    return any(map(needs_rows, _all_leaves((query,))))
 
 
 def _conjuncts(query: Query) -> Iterator[Query]:
@@ -141,10 +143,14 @@ def _is_columnar(leaf: SimpleQuery) -> bool:
 
 def matching_series(queries: Iterable[Query], series: SeriesSet) -> SeriesSet:
     """Return the series for which all the queries can be true."""
-    mask = np.ones(len(series), np.bool_)
+    mask: Bools | None = None
     for query in queries:
-        mask &= series_masks(query, series)[0]
-    return series if mask.all() else series.take(np.flatnonzero(mask))
+        more = series_masks(query, series)[0]
+        mask = more if mask is None else mask & more
+    if mask is None:
+        return series
+    [rows] = mask.nonzero()
+    return series if len(rows) == len(series) else series.take(rows)
 
 
 def series_masks(query: Query, series: SeriesSet) -> tuple[Bools, Bools]:

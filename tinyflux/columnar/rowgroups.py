@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import zlib
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -138,22 +139,22 @@ def cut(
         return empty_run()
     lengths = high - low
     offsets = np.zeros(len(ids) + 1, np.int64)
-    np.cumsum(lengths, out=offsets[1:])
-    ends = np.cumsum([len(chunk.values) for chunk in chunks[time]])
+    lengths.cumsum(out=offsets[1:])
+    ends = list(accumulate(len(chunk.values) for chunk in chunks[time]))
     places: list[Int64s | slice] = []
-    if np.array_equal(low[1:], high[:-1]):  # side by side: views
-        for start, end in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True):
+    if len(ids) == 1 or np.array_equal(low[1:], high[:-1]):  # side by side: views
+        for start, end in zip([0, *ends[:-1]], ends, strict=True):
             first, last = max(int(low[0]), start), min(int(high[-1]), end)
             places.append(slice(first - start, max(last, first) - start))
     else:
         rows = np.repeat(low - offsets[:-1], lengths) + np.arange(offsets[-1])
-        cuts = np.searchsorted(rows, ends)
-        places += np.split(rows, cuts[:-1])
-        for part, start in zip(places[1:], ends[:-1].tolist(), strict=True):
+        parts: list[Int64s] = np.split(rows, np.searchsorted(rows, ends)[:-1])
+        for part, start in zip(parts[1:], ends[:-1], strict=True):
             part -= start  # noqa: PLW2901  # in place
+        places += parts
     columns = {
-        name: join([chunk.take(part) for chunk, part in zip(parts, places, strict=True)])
-        for name, parts in chunks.items()
+        name: join([chunk.take(part) for chunk, part in zip(column, places, strict=True)])
+        for name, column in chunks.items()
     }
     times: Int64s = columns.pop(time).values  # type: ignore[assignment]  # always int64
     return Run(ids, offsets, times, columns)

@@ -72,7 +72,9 @@ class Run:
 
     def __post_init__(self) -> None:
         first_ns, last_ns = MAX_TIME_NS, MIN_TIME_NS
-        if len(self.times):  # ascending within a series: its first and last row tell
+        if len(self.ids) == 1:  # ascending within a series: its first and last row tell
+            first_ns, last_ns = int(self.times[0]), int(self.times[-1])
+        elif len(self.times):
             first_ns = int(self.times[self.offsets[:-1]].min())
             last_ns = int(self.times[self.offsets[1:] - 1].max())
         object.__setattr__(self, "first_ns", first_ns)
@@ -225,6 +227,9 @@ def search(times: Int64s, low: Int64s, high: Int64s, needle: int | Int64s, side:
         needle: What to look for; one for all, or one for each range.
         side: "left" or "right", as of np.searchsorted.
     """
+    if len(low) == 1 and isinstance(needle, int):
+        first = int(low[0])
+        return np.array([first + times[first : int(high[0])].searchsorted(needle, side)])
     if len(low) < 24:  # a call per range costs about 2 us, the loop below about 60 us in all
         wanted = needle.tolist() if isinstance(needle, np.ndarray) else [needle] * len(low)
         ranges = zip(low.tolist(), high.tolist(), wanted, strict=True)

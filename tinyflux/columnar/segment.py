@@ -407,11 +407,11 @@ class Segment:
         Returns:
             at, rows: int64[m] each; ids[rows[i]] is layout.ids[at[i]].
         """
-        at = np.minimum(np.searchsorted(layout.ids, ids), len(layout.ids) - 1)
+        at = np.minimum(layout.ids.searchsorted(ids), len(layout.ids) - 1)
         wanted = (
             (layout.ids[at] == ids) & (layout.firsts[at] <= end_ns) & (layout.lasts[at] >= start_ns)
         )
-        rows = np.flatnonzero(wanted)
+        [rows] = wanted.nonzero()
         return at[rows], rows
 
     def _open(self) -> Layout:

@@ -80,10 +80,10 @@ class MeasurementIndex:
         count: How many member series there are.
         ids: int64[capacity]; the first `count` are the ids of the members, ascending.
         tags: Tag key to its index.
-        fields: Field key to type. Replaced on change, so a reader may keep it.
+        fields: Field key to type, sorted by key. Replaced on change, so a reader may keep it.
     """
 
-    __slots__ = ("count", "fields", "ids", "name", "number", "tags")
+    __slots__ = ("_keys", "_series", "count", "fields", "ids", "name", "number", "tags")
 
     def __init__(self, name: str, number: int, fields: Mapping[str, FieldType]) -> None:
         self.name = name
@@ -91,7 +91,9 @@ class MeasurementIndex:
         self.count = 0
         self.ids: Int64s = np.zeros(_FIRST_CAPACITY, np.int64)
         self.tags: dict[str, TagIndex] = {}
-        self.fields = fields
+        self.fields = dict(sorted(fields.items()))
+        self._series: SeriesSet | None = None  # the members that were asked for last
+        self._keys: tuple[int, list[str]] = (0, [])  # the same of tag keys, and of how many members
 
     def named(self, name: str) -> MeasurementIndex:
         """Return the same measurement under another name; this one must not grow any more."""
@@ -126,22 +128,31 @@ class MeasurementIndex:
     def members_below(self, limit: int) -> int:
         """Return how many members have an id below limit."""
         count = self.count
+        if count and self.ids[count - 1] < limit:  # all: the writer has not moved on
+            return count
         return int(np.searchsorted(self.ids[:count], limit))
 
     def tag_keys(self, limit: int) -> list[str]:
         """Return the tag keys of the members with an id below limit, sorted."""
         k = self.members_below(limit)
-        return sorted(key for key, tag in self.tags.items() if tag.first < k)
+        known, keys = self._keys
+        if known != k:  # what so many members have does not change any more
+            keys = sorted(key for key, tag in self.tags.items() if tag.first < k)
+            self._keys = k, keys
+        return keys.copy()
 
     def series(self, limit: int) -> SeriesSet:
         """Return the members with an id below limit, without a copy."""
         k = self.members_below(limit)
-        columns = {
-            key: TagColumn(tag.codes[:k], tag.values, tag.lookup)
-            for key, tag in self.tags.items()
-            if tag.first < k
-        }
-        return SeriesSet(self.name, self.ids[:k], columns)
+        series = self._series
+        if series is None or len(series) != k:
+            columns = {
+                key: TagColumn(tag.codes[:k], tag.values, tag.lookup)
+                for key, tag in self.tags.items()
+                if tag.first < k
+            }
+            series = self._series = SeriesSet(self.name, self.ids[:k], columns)
+        return series
 
 
 Catalog: TypeAlias = "Mapping[str, tuple[MeasurementIndex, Mapping[str, FieldType]]]"
@@ -183,10 +194,10 @@ class IndexView:
         """Return the name of each measurement by its number."""
         return {entry.number: name for name, (entry, _) in self.catalog.items()}
 
-    def fields(self, measurement: str) -> dict[str, FieldType]:
+    def fields(self, measurement: str) -> Mapping[str, FieldType]:
         """Return field key to type, sorted by key; {} when the measurement is unknown."""
         entry = self.catalog.get(measurement)
-        return {} if entry is None else dict(sorted(entry[1].items()))
+        return {} if entry is None else entry[1]
 
     def tag_keys(self, measurement: str) -> list[str]:
         """Return the tag keys of a measurement, sorted."""
@@ -294,7 +305,7 @@ class SeriesIndex:
 
     def set_fields(self, number: int, fields: Mapping[str, FieldType]) -> None:
         """Replace the field types of a measurement."""
-        self._by_number[number].fields = fields
+        self._by_number[number].fields = dict(sorted(fields.items()))
         self._version += 1
 
     def discard(self, measurement: str, gone: Bools) -> None:

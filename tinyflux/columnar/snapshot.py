@@ -15,7 +15,7 @@ import numpy as np
 
 from tinyflux.columnar.aggregate import Aggregation, aggregate_frames
 from tinyflux.columnar.base import Extent, Frame, Reader, ScanRequest, SeriesSet
-from tinyflux.columnar.evaluate import Prepared, matching_series, prepare
+from tinyflux.columnar.evaluate import Prepared, prepare
 from tinyflux.columnar.partition import partitions
 from tinyflux.columnar.scan import MAX_FRAME_ROWS, Run, frames
 from tinyflux.columnar.shard import Masked
@@ -74,6 +74,7 @@ class Snapshot(Reader):
         self._quarantine = quarantine
         self._memory = memory
         self._max_frame_rows = max_frame_rows
+        self._last: tuple[Query | None, Prepared] = (None, prepare(None))
 
     def measurements(self) -> list[str]:
         """Return the names of all measurements, sorted."""
@@ -81,7 +82,7 @@ class Snapshot(Reader):
 
     def field_keys(self, measurement: str) -> dict[str, FieldType]:
         """Return the fields of a measurement with their types, sorted by key."""
-        return self._index.fields(measurement)
+        return dict(self._index.fields(measurement))
 
     def tag_keys(self, measurement: str) -> list[str]:
         """Return the tag keys of a measurement, sorted."""
@@ -90,7 +91,7 @@ class Snapshot(Reader):
     def series(self, measurement: str, query: Query | None = None) -> SeriesSet:
         """Return the series that can match the query."""
         series = self._index.series(measurement)
-        return series if query is None else matching_series((query,), series)
+        return series if query is None else self._prepared(query).prune(series)
 
     def series_count(self) -> int:
         """Return the number of series."""
@@ -117,7 +118,7 @@ class Snapshot(Reader):
 
     def scan(self, request: ScanRequest) -> Iterator[Frame]:
         """Yield the matching rows, in frames of bounded size."""
-        yield from self.scan_prepared(request, prepare(request.query), keep=True)
+        yield from self.scan_prepared(request, self._prepared(request.query), keep=True)
 
     def scan_prepared(
         self,
@@ -169,6 +170,14 @@ class Snapshot(Reader):
                 yield frame
                 self._memory.keep_small()
 
+    def _prepared(self, query: Query | None) -> Prepared:
+        """Return a query taken apart; a statement asks for its series first, then for its rows."""
+        known, prepared = self._last
+        if known is not query:
+            prepared = prepare(query)
+            self._last = query, prepared
+        return prepared
+
     def _series(self, request: ScanRequest, prepared: Prepared) -> SeriesSet:
         if request.series is not None:
             return request.series
@@ -196,9 +205,9 @@ class Snapshot(Reader):
             first_ns = max(request.start_ns, source.first_ns)
             last_ns = min(request.end_ns, source.last_ns)
             if first_ns <= last_ns:
-                in_source = int(source.rows(request.series.ids, first_ns, last_ns).sum())
-                whole_ns = source.last_ns - source.first_ns + 1
-                n_rows += in_source * (last_ns - first_ns + 1) // whole_ns
+                whole = source.first_ns, source.last_ns
+                in_source = int(source.rows(request.series.ids, *whole).sum())
+                n_rows += in_source * (last_ns - first_ns + 1) // (whole[1] - whole[0] + 1)
         return n_rows
 
     def extent(self, request: ScanRequest) -> Extent:
@@ -218,8 +227,9 @@ class Snapshot(Reader):
             LimitExceeded: There is no working memory for a frame, or for the cells.
         """
         names = dict.fromkeys([*(call.field for call in request.calls), *request.aux])
-        prepared = prepare(request.scan.query)
-        scan = replace(request.scan, fields=tuple(names), limit=0)
+        prepared = self._prepared(request.scan.query)
+        series = self._series(request.scan, prepared)
+        scan = replace(request.scan, fields=tuple(names), limit=0, series=series)
         with self._memory.claim() as claim:
             if limit := self._limit(request, prepared):
                 near = list(self.scan_prepared(replace(scan, limit=limit), prepared, keep=True))
@@ -228,20 +238,23 @@ class Snapshot(Reader):
                     return aggregate_frames(near, request)
                 del near
             aggregation = Aggregation(request, claim)
-            for part in self._parts(scan, prepared, aggregation):
+            for part in self._parts(scan, series, prepared, aggregation):
                 for frame in self.scan_prepared(part, prepared, keep=True, by_series=False):
                     aggregation.add(frame)
                 aggregation.settle()
             return aggregation.table()
 
     def _parts(
-        self, scan: ScanRequest, prepared: Prepared, aggregation: Aggregation
+        self,
+        scan: ScanRequest,
+        series: SeriesSet,
+        prepared: Prepared,
+        aggregation: Aggregation,
     ) -> Iterator[ScanRequest]:
         """Yield scans with disjoint cells: several when all values of a cell must be gathered."""
-        series = self._series(scan, prepared)
         row_bytes = aggregation.gathered_row_bytes
         if not row_bytes or not len(series):
-            yield replace(scan, series=series)
+            yield scan
             return
         for some, start_ns, end_ns in partitions(
             self.sources(scan.measurement),

@@ -262,7 +262,7 @@ class State:
 
     def _drop_field(self, measurement: str, field: str) -> None:
         view = self.index.view()
-        fields = view.fields(measurement)
+        fields = dict(view.fields(measurement))
         if field in fields:
             number = view.number(measurement)
             self._take_out(FieldDrop(field), [number])
