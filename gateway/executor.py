@@ -160,7 +160,7 @@ class _Run:
             # Subqueries answer the range that they are asked for: ask for what is before it too.
             start_ns = max(shape.bounds.start_ns - shape.fill_age_ns, MIN_TIME_NS)
             before = TimeRange(start_ns, shape.bounds.start_ns - 1, has_start=True, has_end=True)
-            shapes.append(replace(shape, bounds=before))
+            shapes.append(shape._replace(bounds=before))
         sources = shape.select.sources
         unnamed = [one for one in sources if not isinstance(one, ast.NamedSource)]
         if len(unnamed) == len(sources):

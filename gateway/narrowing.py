@@ -48,10 +48,10 @@ def narrowed(made: Plan) -> Iterator[Plan]:
             return
         if made.shape.select.descending:
             [start_ns] = windows.start(np.array([last - count + 1])).tolist()
-            yield _over(made, replace(bounds, start_ns=max(start_ns, bounds.start_ns)))
+            yield _over(made, bounds._replace(start_ns=max(start_ns, bounds.start_ns)))
         else:
             [end_ns] = windows.start(np.array([first + count])).tolist()
-            yield _over(made, replace(bounds, end_ns=min(end_ns - 1, bounds.end_ns)))
+            yield _over(made, bounds._replace(end_ns=min(end_ns - 1, bounds.end_ns)))
 
 
 def _may_be_narrowed(made: Plan) -> bool:
@@ -80,4 +80,4 @@ def _may_be_narrowed(made: Plan) -> bool:
 
 
 def _over(made: Plan, bounds: TimeRange) -> Plan:
-    return replace(made, shape=replace(made.shape, bounds=bounds))
+    return replace(made, shape=made.shape._replace(bounds=bounds))

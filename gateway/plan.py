@@ -10,7 +10,7 @@ A Shape needs no schema: what kind of query it is, its interval, its window grid
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.functions.registry import FORECASTS, Kind, is_kind
 from gateway.logic import calls_of
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from tinyflux.windows import Windows
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
+class Shape(NamedTuple):
     """A SELECT that was found sound, as far as that can be told without a schema.
 
     Attributes:

@@ -22,7 +22,7 @@ from gateway.functions.validate import check_call
 from gateway.logic import both, calls_of, times_alone, walk
 from gateway.ordering import Names, resolve_having, resolve_order
 from gateway.plan import OutputColumn, Plan, Shape, outermost_calls, streams_of
-from gateway.timerange import TimeRange, split_condition
+from gateway.timerange import ALWAYS, TimeRange, split_condition
 from grammar import ast
 from grammar.durations import format_duration
 
@@ -75,7 +75,7 @@ def compile_select(select: ast.Select, now_ns: int, within: Shape | None = None)
         rest = both(rest, times_alone(within.condition))
     if shape.windows is not None and not shape.is_raw and not bounds.has_end:
         bounds = TimeRange(bounds.start_ns, min(bounds.end_ns, now_ns), bounds.has_start, False)
-    return replace(shape, bounds=bounds, condition=rest)
+    return shape._replace(bounds=bounds, condition=rest)
 
 
 def _shape(select: ast.Select, now_ns: int, within: Shape | None) -> Shape:
@@ -105,7 +105,7 @@ def _shape(select: ast.Select, now_ns: int, within: Shape | None) -> Shape:
         rows_call=_rows_call(calls),
         windows=windows,
         tag_dimensions=tag_dimensions,
-        bounds=TimeRange(),
+        bounds=ALWAYS,
         condition=None,
     )
 

@@ -16,9 +16,8 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from gateway.errors import StatementError
@@ -34,16 +33,15 @@ _FLIPPED: Final = {"=": "=", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "
 
 # influxd takes a string for a time only when it looks like one; other strings are a type error.
 _LOOKS_LIKE_TIME: Final = re.compile(r"^\d{4}-\d{2}-\d{2}.*")
-_LOCAL_TIME: Final = re.compile(
-    r"^(\d{4})-(\d{2})-(\d{2})(?: (\d{2}):(\d{2}):(\d{2})(?:\.(\d{1,9}))?)?$"
-)
+_DATE: Final = r"([0-9]{4}-[0-9]{2}-[0-9]{2})"
+_CLOCK: Final = r"((?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9])"
+_LOCAL_TIME: Final = re.compile(rf"{_DATE}(?: {_CLOCK}(?:\.([0-9]{{1,9}}))?)?")
 _RFC3339: Final = re.compile(
-    r"^(\d{4})-(\d{2})-(\d{2})T(\d{2}):(\d{2}):(\d{2})(?:\.(\d{1,9})\d*)?(Z|[+-]\d{2}:\d{2})$"
+    rf"{_DATE}T{_CLOCK}(?:\.([0-9]{{1,9}})[0-9]*)?(Z|[+-][0-9]{{2}}:[0-9]{{2}})"
 )
 
 
-@dataclass(frozen=True, slots=True)
-class TimeRange:
+class TimeRange(NamedTuple):
     """A closed interval of times; `has_start`/`has_end` tell a written bound from a default."""
 
     start_ns: int = MIN_TIME_NS
@@ -74,6 +72,9 @@ class TimeRange:
         )
 
 
+ALWAYS: Final = TimeRange()
+
+
 def split_condition(
     condition: ast.Expr | None, now_ns: int, timezone: str = ""
 ) -> tuple[ast.Expr | None, TimeRange]:
@@ -90,7 +91,7 @@ def split_condition(
         StatementError: A comparison with time that InfluxDB refuses.
     """
     if condition is None:
-        return None, TimeRange()
+        return None, ALWAYS
     if isinstance(condition, ast.ParenExpr):
         inner, bounds = split_condition(condition.expr, now_ns, timezone)
         is_compound = isinstance(inner, ast.BinaryExpr) and inner.op in {"AND", "OR"}
@@ -98,7 +99,7 @@ def split_condition(
     if _is_exact(condition):
         return _resolved(condition, now_ns, timezone)
     if not isinstance(condition, ast.BinaryExpr):
-        return condition, TimeRange()
+        return condition, ALWAYS
     if condition.op in {"AND", "OR"}:
         left, left_bounds = split_condition(condition.lhs, now_ns, timezone)
         right, right_bounds = split_condition(condition.rhs, now_ns, timezone)
@@ -107,7 +108,7 @@ def split_condition(
             return (right if left is None else left), bounds
         return ast.BinaryExpr(condition.op, left, right), bounds
     if not bounds_time(condition):
-        return condition, TimeRange()
+        return condition, ALWAYS
     return None, _bounds(*_comparison(condition), now_ns, timezone)
 
 
@@ -122,11 +123,10 @@ def exact_condition(condition: ast.Expr, now_ns: int, timezone: str = "") -> ast
 
 def _is_exact(condition: ast.Expr) -> bool:
     """Return whether time is compared in a way that the condition itself has to keep."""
-    match condition:
-        case ast.NotExpr() | ast.InExpr() | ast.LikeExpr():
-            return bounds_time(condition)
-        case ast.BinaryExpr("OR"):
-            return all(map(bounds_time, disjuncts(condition)))
+    if isinstance(condition, ast.BinaryExpr):
+        return condition.op == "OR" and all(map(bounds_time, disjuncts(condition)))
+    if isinstance(condition, (ast.NotExpr, ast.InExpr, ast.LikeExpr)):
+        return bounds_time(condition)
     return False
 
 
@@ -134,7 +134,7 @@ def _resolved(condition: ast.Expr, now_ns: int, timezone: str) -> tuple[ast.Expr
     """Return a condition with its times as literals in ns, and the hull of what it selects."""
     match condition:
         case _ if not bounds_time(condition):
-            return condition, TimeRange()
+            return condition, ALWAYS
         case ast.ParenExpr(inner):
             inner, bounds = _resolved(inner, now_ns, timezone)
             return ast.ParenExpr(inner), bounds
@@ -145,7 +145,7 @@ def _resolved(condition: ast.Expr, now_ns: int, timezone: str) -> tuple[ast.Expr
             bounds = TimeRange(min(times), max(times), has_start=True, has_end=True)
             literals = tuple(map(ast.IntegerLiteral, times))
             chosen = ast.InExpr(ast.VarRef("time"), literals, is_negated)
-            return chosen, TimeRange() if is_negated else bounds
+            return chosen, ALWAYS if is_negated else bounds
         case ast.BinaryExpr("AND" | "OR" as op, lhs, rhs):
             left, left_bounds = _resolved(lhs, now_ns, timezone)
             right, right_bounds = _resolved(rhs, now_ns, timezone)
@@ -240,40 +240,36 @@ def parse_time(text: str, timezone: str = "") -> int:
     Raises:
         StatementError: Not one of InfluxDB's forms.
     """
-    if not _LOOKS_LIKE_TIME.match(text):
+    if match := _RFC3339.fullmatch(text):
+        date, clock, fraction, offset = match.groups()
+        shift_s = _offset_s(offset)
+    elif match := _LOCAL_TIME.fullmatch(text):
+        date, clock, fraction = match.groups()
+        shift_s = None
+    elif _LOOKS_LIKE_TIME.match(text):
+        raise StatementError("invalid timestamp string")
+    else:
         raise StatementError(
             "invalid operation: time and *influxql.StringLiteral are not compatible"
         )
-    if match := _LOCAL_TIME.match(text):
-        *parts, fraction = match.groups()
-        zone = ZoneInfo(timezone) if timezone else None
-    elif match := _RFC3339.match(text):
-        *parts, fraction, offset = match.groups()
-        zone = None
-        shift = _offset(offset)
-    else:
-        raise StatementError("invalid timestamp string")
-    numbers = [int(part or 0) for part in parts]
     try:
-        naive = datetime(*numbers)  # type: ignore[arg-type]  # noqa: DTZ001  # the zone is below
-    except ValueError:
+        moment = datetime.fromisoformat(f"{date}T{clock or '00:00:00'}+00:00")
+        if shift_s is None and timezone:
+            # Of the two readings that a switch of summer time allows, influxd takes the later.
+            local, zone = moment.replace(tzinfo=None), ZoneInfo(timezone)
+            moment = max(local.replace(tzinfo=zone, fold=n).astimezone(UTC) for n in (0, 1))
+    except (ValueError, OverflowError):
         raise StatementError("invalid timestamp string") from None
-    if _RFC3339.match(text):
-        moment = naive.replace(tzinfo=UTC) - shift
-    elif zone is None:
-        moment = naive.replace(tzinfo=UTC)
-    else:
-        # Of the two readings that a switch of summer time allows, influxd takes the later.
-        moment = max(naive.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
-    seconds = (moment - _EPOCH) // timedelta(seconds=1)
-    return seconds * 1_000_000_000 + int((fraction or "0").ljust(9, "0"))
+    since = moment - _EPOCH
+    seconds = since.days * 86_400 + since.seconds - (shift_s or 0)
+    return seconds * 1_000_000_000 + int(fraction.ljust(9, "0") if fraction else 0)
 
 
-def _offset(text: str) -> timedelta:
+def _offset_s(text: str) -> int:
     if text == "Z":
-        return timedelta()
+        return 0
     minutes = int(text[1:3]) * 60 + int(text[4:6])
-    return timedelta(minutes=minutes if text[0] == "+" else -minutes)
+    return 60 * (minutes if text[0] == "+" else -minutes)
 
 
 def _go_type(expr: ast.Expr) -> str:

@@ -96,8 +96,8 @@ def widen(bounds: TimeRange, windows: Windows | None, *, descending: bool) -> Ti
         return bounds
     start_ns, end_ns = windows.widened(bounds.start_ns, bounds.end_ns)
     if descending:
-        return replace(bounds, end_ns=end_ns)
-    return replace(bounds, start_ns=start_ns) if bounds.has_start else bounds
+        return bounds._replace(end_ns=end_ns)
+    return bounds._replace(start_ns=start_ns) if bounds.has_start else bounds
 
 
 def _aux(made: Plan, table: Table) -> tuple[str, ...]:
