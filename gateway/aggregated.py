@@ -15,7 +15,7 @@ from tinyflux.columnar.base import AggregateRequest, AggregateTable, Call, CallC
 from tinyflux.errors import LimitExceeded, MemoryExceeded
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from gateway.plan import Plan
     from gateway.session import Session
@@ -80,7 +80,7 @@ def aggregate(
         points=points,
         sparse=made.shape.select.fill is ast.Fill.NONE and not made.has_forecasts,
     )
-    reader = _with_casts(table, known)
+    reader = _with_casts(table, {call: fields[call] for call in known})
     try:
         answer = reader.aggregate(request)
     except MemoryExceeded:
@@ -123,11 +123,11 @@ def _field_of(call: ast.Call, table: Table) -> str:
     return ref.name if kind is stored else f"{ref.name}::{ref.cast}"
 
 
-def _with_casts(table: Table, calls: Sequence[ast.Call]) -> Reader:
+def _with_casts(table: Table, fields: Mapping[ast.Call, str]) -> Reader:
     """Return the reader of a table with the fields that `_field_of` names."""
     casts = {}
-    for call in calls:
-        ref, name = call.args[0], _field_of(call, table)
+    for call, name in fields.items():
+        ref = call.args[0]
         if isinstance(ref, ast.VarRef) and name != ref.name:
             casts[name] = ref.name, CASTS[ref.cast]
     return CastReader(table.reader, casts) if casts else table.reader

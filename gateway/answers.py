@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from tinyflux.batch import Bools, Int64s
 
 
+def _is_all(rows: Bools) -> bool:
+    return int(np.count_nonzero(rows)) == len(rows)  # a tenth of the time of all() on few rows
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Answer:
     """Rows by group.
@@ -75,7 +79,7 @@ class Answer:
         """Yield one series a group."""
         full = [column for _, column in self.columns]
         data: list[Column] = [FieldColumn(FieldType.INTEGER, self.times)]
-        data += [FieldColumn(c.type, c.values, None if c.valid.all() else c.valid) for c in full]
+        data += [FieldColumn(c.type, c.values, None if _is_all(c.valid) else c.valid) for c in full]
         for group, where in self.slices():
             tags = None
             if self.dimensions:

@@ -327,9 +327,10 @@ def _answer(made: Plan, name: str, rows: _Rows) -> Answer | None:
         for column in made.columns
     ]
     emitted = _emitted(columns, rows.axis)
-    if not emitted.any():
+    n_emitted = np.count_nonzero(emitted)
+    if not n_emitted:
         return None
-    keep = slice(None) if emitted.all() else emitted  # mostly all are: no copies then
+    keep = slice(None) if n_emitted == len(emitted) else emitted  # mostly all are: no copies then
     return Answer(
         name,
         made.dimensions,
@@ -342,10 +343,10 @@ def _answer(made: Plan, name: str, rows: _Rows) -> Answer | None:
 
 
 def _emitted(columns: list[tuple[str, Col]], axis: Axis) -> Bools:
-    keep = np.zeros(len(axis), np.bool_)
-    for _, column in columns:
-        keep |= column.emits
-    return keep & axis.in_range
+    keep = axis.in_range & columns[0][1].emits
+    for _, column in columns[1:]:
+        keep |= axis.in_range & column.emits
+    return keep
 
 
 def _has_windows(select: ast.Select, outer: Shape) -> bool:

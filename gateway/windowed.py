@@ -9,8 +9,8 @@ carry on.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from gateway.session import Session
     from gateway.sources import Table
     from gateway.timerange import TimeRange
-    from tinyflux.columnar.base import ScanRequest, SeriesSet, Values
+    from tinyflux.columnar.base import AggregateTable, ScanRequest, SeriesSet, Values
     from tinyflux.windows import Windows
 
 
@@ -125,6 +125,22 @@ def _beside(made: Plan) -> list[ast.VarRef]:
 
 
 # --- the grid -------------------------------------------------------------------------------------
+class _Fit(NamedTuple):
+    """Where a table of the engine lies in the grid.
+
+    Attributes:
+        is_whole: It is as large as the grid, and in its order; the rest does not matter then.
+        rows: int64[g], the rows of the grid that its groups are.
+        here: int64[w], the windows of the grid that it has, by their place.
+        there: int64[w], the same, by their place in the table.
+    """
+
+    is_whole: bool
+    rows: Int64s
+    here: Int64s
+    there: Int64s
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Frame:
     """The grid before it has columns.
@@ -140,6 +156,7 @@ class _Frame:
     groups: list[tuple[str, ...]]
     numbers: Int64s
     in_range: Bools
+    _fits: dict[int, _Fit] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -158,10 +175,13 @@ class _Frame:
             times = self._repeated(starts)
         in_range = self._repeated(self.in_range)
         interval_ns = 0 if windows is None else windows.every_ns
-        return Axis(np.repeat(np.arange(count), self.size), times, in_range, interval_ns)
+        groups = np.arange(count).repeat(self.size)
+        return Axis(groups, times, in_range, interval_ns)
 
     def _repeated(self, of_windows: np.ndarray) -> np.ndarray:
         """Return what is given for each window as one entry a row, in the order of the query."""
+        if len(self.groups) == 1:
+            return of_windows[::-1] if self._descending else of_windows
         rows = np.empty((len(self.groups), self.size), of_windows.dtype)
         rows[:] = of_windows[::-1] if self._descending else of_windows
         return rows.ravel()
@@ -186,17 +206,28 @@ class _Frame:
         table = answer.table
         if not table.groups:
             return np.full(shape, None if values.dtype == np.object_ else 0, values.dtype)
-        if table.groups == self.groups and np.array_equal(table.windows, self.numbers):
+        fit = self._fits.get(id(table))
+        if fit is None:
+            fit = self._fits[id(table)] = self._fit(table)
+        if fit.is_whole:
             placed = values
         else:
             placed = np.zeros(shape, values.dtype)
             if values.dtype == np.object_:
                 placed[:] = None
-            at = np.minimum(np.searchsorted(self.numbers, table.windows), self.size - 1)
-            there = np.flatnonzero(self.numbers[at] == table.windows)
-            rows = _positions(table.groups, self.groups)
-            placed[np.ix_(rows, at[there])] = values[:, there]
+            placed[np.ix_(fit.rows, fit.here)] = values[:, fit.there]
         return placed[::-1, ::-1] if self._descending else placed
+
+    def _fit(self, table: AggregateTable) -> _Fit:
+        rows = np.arange(len(self.groups))
+        is_whole = table.groups == self.groups
+        if not is_whole:
+            rows = _positions(table.groups, self.groups)
+        if is_whole and np.array_equal(table.windows, self.numbers):
+            return _Fit(True, rows, table.windows, table.windows)
+        at = np.minimum(np.searchsorted(self.numbers, table.windows), self.size - 1)
+        there = np.flatnonzero(self.numbers[at] == table.windows)
+        return _Fit(False, rows, at[there], there)
 
     def column(self, answer: Aggregated, call: ast.Call, *, is_inner: bool = False) -> Col:
         """Return the filled column of a call."""
@@ -253,10 +284,12 @@ class _Frame:
     def _within(self, cells: Col, before: Col | None = None, *, is_inner: bool) -> Bools:
         """Return bool[g, w]: the windows of each group: all of the range, or from its first on."""
         valid = cells.valid.reshape(len(self.groups), self.size)
-        known = valid.any(axis=1) if before is None else valid.any(axis=1) | before.valid
+        known: Bools = valid.any(axis=1)
+        if before is not None:
+            known = known | before.valid
         in_range = self.in_range[::-1] if self._descending else self.in_range
         every = np.ones_like(in_range) if is_inner else in_range
-        within: Bools = np.outer(known, every)
+        within: Bools = known[:, None] & every
         if not self.made.shape.bounds.has_start:
             way = slice(None, None, -1 if self._descending else 1)
             begun: Bools = np.maximum.accumulate(valid[:, way], axis=1)

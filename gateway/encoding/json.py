@@ -56,12 +56,11 @@ class JsonEncoder:
 
     def document(self, results: Iterable[Result]) -> Iterator[bytes]:
         """Yield one document of all results, in pieces of about a megabyte."""
-        pieces = self._document(results)
         if self._pretty:
-            yield indented(b"".join(pieces)) + b"\n"
+            document = b"".join(self._document(results))
+            yield indented(document[:-1]) + b"\n"
         else:
-            yield from pieces
-            yield b"\n"
+            yield from self._document(results)
 
     def error(self, text: str) -> bytes:
         """Return the document of a request that failed as a whole."""
@@ -69,13 +68,16 @@ class JsonEncoder:
         return (indented(document) if self._pretty else document) + b"\n"
 
     def _document(self, results: Iterable[Result]) -> Iterator[bytes]:
-        opening = b'{"results":['
+        before = b'{"results":['  # of the next piece: few and large ones are quicker
+        is_empty = True
         for result in results:
-            yield opening + b'{"statement_id":%d' % result.statement_id
-            yield from self._series(result.series)
-            yield _printed_tail(result)
-            opening = b","
-        yield b"{}" if opening != b"," else b"]}"  # influxd: no statement at all is {}
+            before += b'{"statement_id":%d' % result.statement_id
+            for piece in self._series(result.series):
+                yield before + piece
+                before = b""
+            before += _printed_tail(result) + b","
+            is_empty = False
+        yield b"{}\n" if is_empty else before[:-1] + b"]}\n"  # influxd: no statement at all is {}
 
     def _series(self, series: Iterable[Series]) -> Iterator[bytes]:
         """Yield the series, small ones together, long ones in parts, those open as one."""
@@ -107,7 +109,8 @@ class JsonEncoder:
         if trees:
             yield opening + _printed(trees)[1:-1]
             opening = b","
-        yield b"]" if opening == b"," else b""
+        if opening == b",":
+            yield b"]"
 
     def _tree(self, series: Series, rows: slice) -> Tree:
         tree = _head(series)
