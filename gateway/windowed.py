@@ -284,7 +284,7 @@ class _Frame:
     def _within(self, cells: Col, before: Col | None = None, *, is_inner: bool) -> Bools:
         """Return bool[g, w]: the windows of each group: all of the range, or from its first on."""
         valid = cells.valid.reshape(len(self.groups), self.size)
-        known: Bools = valid.any(axis=1)
+        known: Bools = np.logical_or.reduce(valid, axis=1)
         if before is not None:
             known = known | before.valid
         in_range = self.in_range[::-1] if self._descending else self.in_range
