@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -49,8 +49,6 @@ if TYPE_CHECKING:
     from gateway.session import Session
     from tinyflux.batch import Bools
     from tinyflux.columnar.base import Reader
-
-_NARROW_COLUMNS: Final = 8  # of a quick statement, which bounds its values by rows of so many
 
 
 def run_select(
@@ -279,24 +277,17 @@ class _Run:
         """Return which rows of a table are wanted.
 
         Raises:
-            StatementError: With those of other tables, of more series or rows than may be read.
+            StatementError: With those of other tables, of more series than may be read.
         """
         bounds = made.shape.bounds
         query = compile_condition(made.shape.condition, table.schema.fields)
-        settings, most_rows = self.session.settings, self.session.most_rows
-        if table.is_subquery or not (settings.max_select_series or most_rows):
+        settings = self.session.settings
+        if table.is_subquery or not settings.max_select_series:
             return ScanRequest(table.name, query, bounds.start_ns, bounds.end_ns)
         series = table.reader.series(table.name, query)
         self.n_series += len(series)
         check_series(self.n_series, settings)
-        scan = ScanRequest(table.name, query, bounds.start_ns, bounds.end_ns, series=series)
-        if most_rows:
-            age_ns = made.shape.fill_age_ns
-            start_ns = max(scan.start_ns - age_ns, MIN_TIME_NS)
-            n_rows = table.reader.row_estimate(replace(scan, start_ns=start_ns) if age_ns else scan)
-            if n_rows * max(1, len(made.columns) // _NARROW_COLUMNS) > most_rows:
-                raise StatementError(f"more than {most_rows} rows")
-        return scan
+        return ScanRequest(table.name, query, bounds.start_ns, bounds.end_ns, series=series)
 
     def _warn_of_gaps(self, table: Table, scan: ScanRequest) -> None:
         if gaps := table.reader.gaps(table.name, scan.start_ns, scan.end_ns):

@@ -39,6 +39,7 @@ from gateway.session import Interrupt, Session
 from gateway.statements import results_of
 from grammar import parser
 from grammar.errors import ParseError
+from tinyflux.columnar.allowance import TooMuch, at_most
 from tinyflux.errors import TinyFluxError
 
 if TYPE_CHECKING:
@@ -159,9 +160,16 @@ class QueryEndpoint:
         elif self._may_be_quick(request):
             asked = _allowed(request, user)
             if self._quick.has(asked.kind):
-                quick = self._quick_answer(request, user, asked)
-                if quick is not None:
-                    return quick
+                try:
+                    quick = self._quick_answer(request, user, asked)
+                except TooMuch as exc:
+                    if exc.is_cold:  # what is read for the first time says nothing of its kind
+                        asked = asked._replace(kind=None)
+                    else:
+                        self._quick.refuse(asked.kind)
+                else:
+                    if quick is not None:
+                        return quick
         session = self._session(request, user)
         self._n_open += 1
         threads = self._control if is_control else self._threads
@@ -193,13 +201,15 @@ class QueryEndpoint:
         """Return the answer, made here and now; None when that takes a thread after all."""
         session = self._session(request, user, is_quick=True)
         started_s, cpu_s = time.perf_counter(), time.thread_time()
-        [result] = results_of(asked.statements, session)
-        is_refused = bool(result.error)  # whether it is with other limits, a thread finds out
-        answer = None if is_refused else self._printed(request, iter([result]), 1)
-        self._quick.note(asked.kind, time.thread_time() - cpu_s, is_quick=True)
-        if answer is None:
-            self._quick.forget(asked.kind)
-            return None
+        try:
+            with at_most(MAX_ROWS):
+                [result] = results_of(asked.statements, session)
+                if result.error:  # whether it is one with other limits, too, a thread finds out
+                    self._quick.refuse(asked.kind)
+                    return None
+                answer = self._printed(request, iter([result]), 1)
+        finally:
+            self._quick.note(asked.kind, time.thread_time() - cpu_s, is_quick=True)
         self._metrics.count(query_statements=1, query_seconds=time.perf_counter() - started_s)
         return self._answered(request, answer, session)
 
@@ -217,7 +227,6 @@ class QueryEndpoint:
             running=self._running,
             user=user,
             may_stream=not is_quick,
-            most_rows=MAX_ROWS if is_quick else 0,
         )
 
     def _answer(self, request: QueryRequest, session: Session, asked: _Asked | None) -> _Answer:

@@ -11,9 +11,9 @@ template variables ask takes little more. Such a statement runs on the event loo
   garbage collector comes by. What goes beyond a short time is a debt, of the kind and of all quick
   statements, and time pays it off: in the long run the loop does long steps for a 50th of the time
   at most, whatever clients send;
-- it reads few series and rows, by the index, and makes few windows: `LIMITS` are tight limits of a
-  SELECT, and whoever passes one is run again on a thread, with the limits of the settings; its kind
-  has to prove itself again.
+- it reads few rows of few series, of what is decoded already, and makes few windows. Whoever
+  passes one of these limits is run again on a thread, with the limits of the settings, and its kind
+  is not tried again for a while; for what has to be decoded, only this once.
 """
 
 from __future__ import annotations
@@ -31,10 +31,11 @@ if TYPE_CHECKING:
     from grammar.templates import Reading
 
 MAX_LENGTH: Final = 1024  # of a text: it is parsed before it is known to be quick
-MAX_ROWS: Final = 10_000  # that a SELECT may read, estimated
+MAX_ROWS: Final = 10_000  # that a SELECT may read
 SHORT_S: Final = 0.004  # of CPU
 _MOST_OWED_S: Final = 0.008  # beyond SHORT_S, by statements of a kind
 _MOST_IN_ALL_S: Final = 0.1
+_REFUSED_S: Final = 0.6
 _PAID_OFF: Final = 0.02  # of what is owed, in a second
 _MOST_KINDS: Final = 512
 
@@ -51,7 +52,7 @@ _SHOW: Final = (
 def tight(settings: Settings) -> Settings:
     """Return the settings with the limits of a quick statement."""
     return replace(
-        settings, max_select_points=MAX_ROWS, max_select_buckets=MAX_ROWS, max_select_series=32
+        settings, max_select_points=MAX_ROWS, max_select_buckets=MAX_ROWS, max_select_series=256
     )
 
 
@@ -87,9 +88,11 @@ class QuickKinds:
         if is_quick:
             self._all.grow(cpu_s - SHORT_S)
 
-    def forget(self, kind: Hashable) -> None:
-        """Have a kind prove again, on a thread, that it is short."""
-        self._debts.pop(kind, None)
+    def refuse(self, kind: Hashable) -> None:
+        """Have a kind that passed the limits not be tried again for half a minute."""
+        debt = self._debts.get(kind)
+        if debt is not None:
+            debt.grow(_REFUSED_S)
 
 
 class _Debt:

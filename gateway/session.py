@@ -81,8 +81,6 @@ class Session:
         user: Who asks, EVERYBODY without authentication; None before there is an admin.
         warnings: What the client of the statement that runs should know; added to by what runs it.
         may_stream: The answer is printed while it is read, where it can be.
-        most_rows: How many rows a SELECT may read, estimated beforehand; 0 is no limit. One of many
-            columns counts as several.
         claim: The memory of the rows that the statement makes.
     """
 
@@ -97,7 +95,6 @@ class Session:
     user: User | None = EVERYBODY
     warnings: list[str] = field(default_factory=list)
     may_stream: bool = False
-    most_rows: int = 0
     claim: Claim = field(init=False)
 
     def __post_init__(self) -> None:

@@ -28,6 +28,7 @@ from gateway.statements import (
 )
 from grammar import ast
 from grammar.printer import to_influxql
+from tinyflux.columnar.allowance import TooMuch
 from tinyflux.errors import TinyFluxError
 
 if TYPE_CHECKING:
@@ -191,6 +192,8 @@ def _told(result: Result, statement: ast.Statement, session: Session) -> Iterato
         with session.running.register(statement, session.database, session.interrupt):
             yield
         result.messages += [("warning", text) for text in dict.fromkeys(session.warnings)]
+    except TooMuch:
+        raise  # no error of the statement: it is asked again
     except InfluxError as exc:
         result.error = exc.text
     except (TinyFluxError, OSError) as exc:

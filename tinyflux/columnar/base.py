@@ -446,10 +446,6 @@ class Reader(ABC):
             counts[np.searchsorted(request.series.ids, frame.series.ids)] += np.diff(frame.offsets)
         return counts
 
-    def row_estimate(self, request: ScanRequest) -> int:
-        """Return about how many rows the request's `series` have in its times, cheaply."""
-        return int(self.row_counts(request).sum())
-
     def extent(self, request: ScanRequest) -> Extent:
         """Return where the rows of the request's `series` and times lie, by the index."""
         return Extent(memory_rows=int(self.row_counts(request).sum()))

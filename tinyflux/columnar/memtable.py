@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 
 from tinyflux.batch import FieldType
+from tinyflux.columnar import allowance
 from tinyflux.columnar.base import FieldColumn
 from tinyflux.columnar.scan import Run, arrange, concat, empty_run, merge_runs
 
@@ -42,6 +43,7 @@ _SLOTS_AT_ONCE: Final = 4_000_000
 _MERGE_RATIO: Final = 2
 # Pieces of a measurement that nobody reads are sorted in the end, so that there never are too many.
 _MAX_PIECES: Final = 256
+_FEW_POINTS: Final = 5_000  # are sorted at once, also for those who may not wait
 
 
 class Shape(NamedTuple):
@@ -114,6 +116,8 @@ class Table:
     def runs(self, *, overwrite: bool) -> tuple[Run, ...]:
         """Return the rows as sorted runs, oldest first. The caller holds the group lock."""
         if self._pieces:
+            if sum(len(piece.times) for piece in self._pieces) > _FEW_POINTS:
+                allowance.wait()
             runs = [*self._runs, _sort(self._pieces, overwrite=overwrite)]
             while len(runs) > 1 and len(runs[-2]) <= _MERGE_RATIO * len(runs[-1]):
                 newest = runs.pop()
@@ -191,6 +195,8 @@ class Memtable:
         """Return the tables of a view, after its blocks went into them."""
         state, n_blocks = view.state, view.n_blocks
         if n_blocks:
+            if sum(map(len, state.blocks[:n_blocks])) > _FEW_POINTS:
+                allowance.wait()
             tables = self._distribute(state.tables, state.blocks[:n_blocks])
             view.state, view.n_blocks = _State(tables, []), 0
             with self._state_lock:

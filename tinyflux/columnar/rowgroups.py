@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from tinyflux.columnar import allowance
 from tinyflux.columnar.scan import Run, concat, empty_run
 
 if TYPE_CHECKING:
@@ -140,6 +141,7 @@ def cut(
     lengths = high - low
     offsets = np.zeros(len(ids) + 1, np.int64)
     lengths.cumsum(out=offsets[1:])
+    allowance.spend(int(offsets[-1]), len(chunks))
     ends = list(accumulate(len(chunk.values) for chunk in chunks[time]))
     places: list[Int64s | slice] = []
     if len(ids) == 1 or np.array_equal(low[1:], high[:-1]):  # side by side: views

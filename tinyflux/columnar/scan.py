@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 import numpy as np
 
 from tinyflux.batch import MAX_TIME_NS, MIN_TIME_NS, FieldType
+from tinyflux.columnar import allowance
 from tinyflux.columnar.base import FieldColumn, Frame, SeriesSet
 from tinyflux.columnar.stretches import stretches
 
@@ -152,6 +153,7 @@ class Run:
         columns = self.columns if fields is None else _named(self.columns, fields)
         if not len(ids):
             return empty_run()
+        allowance.spend(int(offsets[-1]), len(columns))
         if np.array_equal(low[1:], high[:-1]):
             if int(offsets[-1]) == len(self):
                 return Run(ids, offsets, self.times, columns)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import numpy as np
 
 from tinyflux.batch import FieldType
-from tinyflux.columnar import arrow
+from tinyflux.columnar import allowance, arrow
 from tinyflux.columnar.chunks import WHOLE, ChunkCache
 from tinyflux.columnar.footer import TIME, Layout, SegmentInfo, read_footer, reading_error
 from tinyflux.columnar.rowgroups import chain, cut, join
@@ -417,6 +417,7 @@ class Segment:
     def _open(self) -> Layout:
         layout = self._cache.footer(self._key)
         if layout is None:
+            allowance.wait()
             with self._lock:
                 layout = self._cache.footer(self._key)
                 if layout is None:
@@ -443,6 +444,7 @@ class Segment:
                 else:
                     found[name][group] = chunk
         if missing:
+            allowance.wait()
             absent = np.array(sorted(missing), np.int64)
             lacking = [name for name in names if len(found[name]) < len(groups)]
             if len(absent) < len(layout.groups):

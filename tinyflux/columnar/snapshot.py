@@ -194,22 +194,6 @@ class Snapshot(Reader):
             counts += source.rows(request.series.ids, request.start_ns, request.end_ns)
         return counts
 
-    def row_estimate(self, request: ScanRequest) -> int:
-        """Return about how many rows the request's `series` have in its times.
-
-        From the index alone: as many as there were if all came at regular intervals.
-        """
-        assert request.series is not None
-        n_rows = 0
-        for source in self.sources(request.measurement):
-            first_ns = max(request.start_ns, source.first_ns)
-            last_ns = min(request.end_ns, source.last_ns)
-            if first_ns <= last_ns:
-                whole = source.first_ns, source.last_ns
-                in_source = int(source.rows(request.series.ids, *whole).sum())
-                n_rows += in_source * (last_ns - first_ns + 1) // (whole[1] - whole[0] + 1)
-        return n_rows
-
     def extent(self, request: ScanRequest) -> Extent:
         """Return where the rows of the request's `series` and times lie, by the index."""
         assert request.series is not None

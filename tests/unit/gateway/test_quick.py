@@ -17,6 +17,7 @@ from grammar.parser import read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator
+    from pathlib import Path
 
 PLACE = "d", ""
 LINES = "\n".join(f"m,host=h{n % 40} v={n}i {n}" for n in range(4000))
@@ -47,8 +48,6 @@ def test_statement_is_of_the_kind_of_one_that_was_short(first: str, second: str)
     kinds.note(_kind(first), 0.001)
     assert kinds.has(_kind(second))
     assert not kinds.has(_kind(second, ("other", "")))
-    kinds.forget(_kind(first))
-    assert not kinds.has(_kind(second))
 
 
 @pytest.fixture
@@ -92,6 +91,20 @@ def test_kind_that_takes_long_often_or_very_long_is_not_quick_for_a_while(
     pass_time(0.6)
     kinds.note(very, 0.001)
     assert kinds.has(very)
+
+
+def test_kind_that_passed_a_limit_is_not_tried_again_for_a_while(
+    pass_time: Callable[[float], None],
+) -> None:
+    kinds, kind = QuickKinds(), _kind("SELECT v FROM m WHERE time > 5")
+    kinds.note(kind, 0.001)
+    kinds.refuse(kind)
+    for _ in range(25):
+        kinds.note(kind, 0.001)  # by a thread
+        assert not kinds.has(kind)
+        pass_time(1)
+    pass_time(10)
+    assert kinds.has(kind)
 
 
 def test_many_kinds_together_take_the_event_loop_for_a_small_part_of_the_time(
@@ -200,12 +213,14 @@ def test_second_question_of_a_kind_needs_no_thread(ask: Any) -> None:
 
 
 def test_question_that_reads_much_gets_a_thread(ask: Any) -> None:
-    text = "SELECT mean(v) FROM m WHERE time < {}"
+    lines = "\n".join(f"many,host=h{n} v={n}i {n}" for n in range(400))
+    assert ask.client.post("/write?db=d", content=lines).status_code == 204
+    text = "SELECT mean(v) FROM many WHERE time < {}"
     ask(text.format(10))
     assert ask(text.format(20))[1] is True  # of more series than are quick
 
 
-def test_rows_are_estimated(ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_are_limited(ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.query.MAX_ROWS", 60)
     text = "SELECT sum(v) FROM m WHERE host = 'h0' AND time < {}"
     ask(text.format(1000))
@@ -225,7 +240,17 @@ def test_wide_rows_count_as_several(ask: Any, monkeypatch: pytest.MonkeyPatch) -
     assert ask(text.format(40))[1] is True
 
 
-def test_rows_before_the_range_are_estimated_too(ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_behind_a_limit_are_not_read(ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.query.MAX_ROWS", 60)
+    for text in (
+        "SELECT last(v) FROM m WHERE time < {}",
+        "SELECT v FROM m WHERE time < {} LIMIT 2",
+    ):
+        ask(text.format(4000))
+        assert ask(text.format(4001))[1] is False
+
+
+def test_rows_before_the_range_are_limited_too(ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.query.MAX_ROWS", 60)
     text = (
         "SELECT sum(v) FROM m WHERE host = 'h0' AND time >= 3960 AND time < 4000 "
@@ -255,16 +280,42 @@ def test_error_is_the_one_of_the_thread(ask: Any) -> None:
     assert result["error"] == "invalid timestamp string"
 
 
-def test_kind_that_passed_a_limit_proves_itself_again(ask: Any) -> None:
-    text = "SELECT v FROM m WHERE host =~ /{}/"
-    ask(text.format("^h1$"))
-    assert ask(text.format("^h2$"))[1] is False
+def test_what_is_to_be_decoded_or_sorted_gets_a_thread_this_once(tmp_path: Path) -> None:
+    text = "SELECT sum(v) FROM m WHERE host = 'h{}' AND time < {}"
+    counted: list[str] = []
+    answer = QueryEndpoint._answer
+
+    def threaded(endpoint: QueryEndpoint, *args: Any) -> Any:
+        counted.append(args[0].text)
+        return answer(endpoint, *args)
+
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(quick, "SHORT_S", 0.0)
-        assert ask(text.format("h"))[1] is True  # of more series than are quick
-        assert ask(text.format("^h2$"))[1] is True
-    assert ask(text.format("^h2$"))[1] is True
-    assert ask(text.format("^h2$"))[1] is False
+        patched.setattr(quick, "SHORT_S", 10.0)
+        patched.setattr(QueryEndpoint, "_answer", threaded)
+        app = create_app(Settings(data=tmp_path))
+        with TestClient(app) as client:
+
+            def ask(host: int, end_ns: int) -> list[object]:
+                query = {"db": "d", "epoch": "ns", "q": text.format(host, end_ns)}
+                [result] = client.get("/query", params=query).json()["results"]
+                values: list[object] = result["series"][0]["values"][0]
+                return values
+
+            client.post("/query", data={"q": "CREATE DATABASE d"})
+            lines = "\n".join(f"m,host=h{n % 40} v={n}i {n}" for n in range(6000))
+            client.post("/write?db=d", content=lines)
+            assert ask(1, 50) == [0, 42]
+            assert ask(2, 50) == [0, 44]
+            assert counted == [text.format(1, 50)]
+            client.post("/write?db=d", content=lines.replace(" v=", " w="))
+            assert ask(3, 50) == [0, 46]  # 6000 points to be sorted
+            assert ask(4, 50) == [0, 48]
+            assert counted == [text.format(1, 50), text.format(3, 50)]
+            endpoint: Any = app._usual["GET", "/query"]
+            endpoint._catalog.storage("d").flush()
+            assert ask(5, 50) == [0, 50]  # a column to be decoded
+            assert ask(6, 50) == [0, 52]
+            assert counted[2:] == [text.format(5, 50)]
 
 
 def test_statements_are_counted_once(ask: Any) -> None:
