@@ -212,8 +212,11 @@ def _group(frames: Sequence[Frame], keys: Sequence[str]) -> tuple[list[tuple[str
 
 def _join(columns: Sequence[FieldColumn | None], frames: Sequence[Frame]) -> Col:
     """Return one column of the rows of all frames; it emits where it has a value."""
-    column = concat(columns, [len(frame) for frame in frames])
-    return Col(column.type, column.values, column.mask(), column.mask())
+    first = columns[0]
+    if len(columns) > 1 or first is None:
+        first = concat(columns, [len(frame) for frame in frames])
+    known = first.mask()
+    return Col(first.type, first.values, known, known)
 
 
 def _tag_column(ref: ast.VarRef, frames: Sequence[Frame]) -> Col:
@@ -224,17 +227,22 @@ def _tag_column(ref: ast.VarRef, frames: Sequence[Frame]) -> Col:
         if column is None or ref.cast in {"field", "float", "integer", "boolean"}:
             parts.append(np.full(len(frame), None, np.object_))
             continue
-        texts = np.array([*(value or None for value in column.values), None], np.object_)
-        parts.append(texts[np.repeat(column.codes, np.diff(frame.offsets))])
-    values = np.concatenate(parts)
+        codes, known = column.codes, column.values
+        if len(codes) < len(known):
+            used = codes.tolist()
+            texts = np.array([(known[c] or None) if c >= 0 else None for c in used], np.object_)
+            parts.append(texts.repeat(np.diff(frame.offsets)))
+        else:
+            texts = np.array([*(value or None for value in known), None], np.object_)
+            parts.append(texts[codes.repeat(np.diff(frame.offsets))])
+    values = parts[0] if len(parts) == 1 else np.concatenate(parts)
     return Col(FieldType.STRING, values, values.astype(np.bool_), np.zeros(len(values), np.bool_))
 
 
 def _ordered(points: Points, descending: bool) -> Points:
     rows, times = points.rows, points.times
-    step = np.diff(rows)
-    is_sorted = bool(np.all((step > 0) | ((step == 0) & (np.diff(times) >= 0))))
-    if not is_sorted:
+    is_sorted = (rows[1:] > rows[:-1]) | ((rows[1:] == rows[:-1]) & (times[1:] >= times[:-1]))
+    if not is_sorted.all():
         points = points.take(np.lexsort((times, rows)))
     if not descending:
         return points

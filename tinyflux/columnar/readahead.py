@@ -65,7 +65,7 @@ class ReadAhead:
             n_bytes: What all of a column takes, decoded.
             read_rest: Reads columns. What it raises is logged: who needs them will find it too.
         """
-        if n_bytes > self._max_bytes:
+        if not self.takes(n_bytes):
             return
         with self._lock:
             due = [column for column in columns if self._is_due((segment, column))]
@@ -77,6 +77,10 @@ class ReadAhead:
                 return
             self._is_working = True
         threading.Thread(target=self._work, name="read-ahead", daemon=True).start()
+
+    def takes(self, n_bytes: int) -> bool:
+        """Return whether a column of this size is kept in one piece."""
+        return n_bytes <= self._max_bytes
 
     def _is_due(self, column: tuple[Hashable, str]) -> bool:
         """Return whether the rest of a column is to be read, now that a part was missed."""

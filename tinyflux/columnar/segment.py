@@ -447,12 +447,18 @@ class Segment:
             allowance.wait()
             absent = np.array(sorted(missing), np.int64)
             lacking = [name for name in names if len(found[name]) < len(groups)]
-            if len(absent) < len(layout.groups):
+            if len(absent) == len(layout.groups) and self._cache.ahead.takes(9 * len(self)):
+                for name, column in self._keep_whole(layout, lacking).items():
+                    for group in absent.tolist():
+                        rows = slice(group * size, (group + 1) * size)
+                        found[name][group] = column.take(rows)
+            else:
+                for name, parts in self._decode(layout, absent, lacking).items():
+                    for group, chunk in zip(absent.tolist(), parts, strict=True):
+                        self._cache.put((self._key, group, name), chunk)
+                        found[name][group] = chunk
+                # Last: chunks that came behind the whole column would stay beside it.
                 self._cache.ahead.missed(self._key, lacking, 9 * len(self), self._read_rest)
-            for name, parts in self._decode(layout, absent, lacking).items():
-                for group, chunk in zip(absent.tolist(), parts, strict=True):
-                    self._cache.put((self._key, group, name), chunk)
-                    found[name][group] = chunk
         return {name: [found[name][group] for group in groups.tolist()] for name in names}
 
     def _whole(self, names: Sequence[str]) -> dict[str, list[FieldColumn]] | None:
@@ -473,10 +479,15 @@ class Segment:
         for first in range(0, len(names), at_once):
             if self._is_replaced or self._is_skipped:
                 return
-            some = names[first : first + at_once]
-            for name, column in self._decode_whole(layout, some).items():
-                self._cache.put((self._key, WHOLE, name), column)
-                self._cache.forget_chunks(self._key, name)
+            self._keep_whole(layout, names[first : first + at_once])
+
+    def _keep_whole(self, layout: Layout, names: Sequence[str]) -> dict[str, FieldColumn]:
+        """Return whole columns from the file, and put them into the cache."""
+        columns = self._decode_whole(layout, names)
+        for name, column in columns.items():
+            self._cache.put((self._key, WHOLE, name), column)
+            self._cache.forget_chunks(self._key, name)
+        return columns
 
     def _decode(
         self, layout: Layout, groups: Int64s, names: Sequence[str]
