@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from tinyflux.batch import MAX_TIME_NS, MIN_TIME_NS
+from tinyflux.bisection import search
 from tinyflux.errors import QueryError
 from tinyflux.kernels import KERNELS
 
@@ -283,18 +284,10 @@ def _runs_by_edges(times: Int64s, offsets: Int64s, first: int, edges: Int64s) ->
     n_series, n_windows = len(offsets) - 1, len(edges) + 1
     low = np.repeat(offsets[:-1], len(edges))
     high = np.repeat(offsets[1:], len(edges))
-    wanted = np.tile(edges, n_series)
-    while True:
-        middle = (low + high) >> 1
-        open_ = low < high
-        if not open_.any():
-            break
-        before = times[np.minimum(middle, len(times) - 1)] < wanted
-        low = np.where(open_ & before, middle + 1, low)
-        high = np.where(open_ & ~before, middle, high)
+    found = search(times, low, high, np.tile(edges, n_series), "left")
     borders = np.empty((n_series, n_windows + 1), np.int64)
     borders[:, 0], borders[:, -1] = offsets[:-1], offsets[1:]
-    borders[:, 1:-1] = low.reshape(n_series, len(edges))
+    borders[:, 1:-1] = found.reshape(n_series, len(edges))
     lengths = np.diff(borders, axis=1)
     series, window = np.nonzero(lengths)
     return Runs(borders[series, window], lengths[series, window], series, window + first)

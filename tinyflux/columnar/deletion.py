@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from tinyflux.bisection import search
 from tinyflux.columnar.batchcodec import Ranges
-from tinyflux.columnar.scan import Run, search
+from tinyflux.columnar.scan import Run
 
 if TYPE_CHECKING:
     from tinyflux.batch import Bools, Int64s

@@ -18,11 +18,12 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 
 from tinyflux.batch import MAX_TIME_NS, MIN_TIME_NS, FieldType
+from tinyflux.bisection import search
 from tinyflux.columnar import allowance
 from tinyflux.columnar.base import FieldColumn, Frame, SeriesSet
 from tinyflux.columnar.stretches import stretches
@@ -39,8 +40,6 @@ MAX_FRAME_ROWS: Final = 1_000_000
 # A slice of time that only one source has is read alone when it is at least this part of its rows'
 # time: smaller ones would cost more in calls than the merge costs.
 _MOST_CUTS: Final = 8
-
-Side: TypeAlias = Literal["left", "right"]
 
 _DTYPES: Final[Mapping[FieldType, type]] = {
     FieldType.NONE: np.bool_,
@@ -217,35 +216,6 @@ class Source(Protocol):
 
         With a limit, as in ScanRequest, other rows than the first or the last ones may be missing.
         """
-
-
-def search(times: Int64s, low: Int64s, high: Int64s, needle: int | Int64s, side: Side) -> Int64s:
-    """Return np.searchsorted(times[low[i]:high[i]], needle, side) + low[i] for every i.
-
-    Args:
-        times: int64[n], ascending inside each range.
-        low: int64[k], starts of the ranges.
-        high: int64[k], ends of the ranges.
-        needle: What to look for; one for all, or one for each range.
-        side: "left" or "right", as of np.searchsorted.
-    """
-    if len(low) == 1 and isinstance(needle, int):
-        first = int(low[0])
-        return np.array([first + times[first : int(high[0])].searchsorted(needle, side)])
-    if len(low) < 24:  # a call per range costs about 2 us, the loop below about 60 us in all
-        wanted = needle.tolist() if isinstance(needle, np.ndarray) else [needle] * len(low)
-        ranges = zip(low.tolist(), high.tolist(), wanted, strict=True)
-        found = [lo + int(times[lo:hi].searchsorted(n, side)) for lo, hi, n in ranges]
-        return np.array(found, np.int64)
-    needles = np.broadcast_to(np.asarray(needle, np.int64), len(low))
-    low, high = low.copy(), high.copy()
-    while len(unsettled := np.flatnonzero(low < high)):
-        lo, hi, sought = low[unsettled], high[unsettled], needles[unsettled]
-        middle = (lo + hi) >> 1
-        before = times[middle] < sought if side == "left" else times[middle] <= sought
-        low[unsettled] = np.where(before, middle + 1, lo)
-        high[unsettled] = np.where(before, hi, middle)
-    return low
 
 
 def arrange(

@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import numpy as np
 
 from tinyflux.batch import FieldType
+from tinyflux.bisection import search
 from tinyflux.columnar import allowance, arrow
 from tinyflux.columnar.chunks import WHOLE, ChunkCache
 from tinyflux.columnar.footer import TIME, Layout, SegmentInfo, read_footer, reading_error
 from tinyflux.columnar.rowgroups import chain, cut, join
-from tinyflux.columnar.scan import Run, empty_run, ends, merge_runs, search
+from tinyflux.columnar.scan import Run, empty_run, ends, merge_runs
 from tinyflux.errors import CorruptionError
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from tinyflux.batch import MAX_TIME_NS, MIN_TIME_NS, FieldType
+from tinyflux.bisection import search
 from tinyflux.columnar.base import FieldColumn, Frame, SeriesSet, TagColumn
 from tinyflux.columnar.scan import (
     Run,
@@ -18,7 +19,6 @@ from tinyflux.columnar.scan import (
     empty_run,
     frames,
     merge_runs,
-    search,
 )
 
 EVER = (MIN_TIME_NS, MAX_TIME_NS)
