@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from tinyflux.columnar.memory import Claim
 
 MAX_GATHERED_ROWS: Final = 50_000_000
+_CODES_PER_SERIES: Final = 16  # from here on sorting the codes is quicker than a table of all
 _SPARSE: Final = 2  # as many windows as cells with a value: there it pays to leave the others out
 
 
@@ -162,15 +163,16 @@ class _Groups:
 
     def number(self, series: SeriesSet) -> Int64s:
         """Return int64[k], the group of each series."""
-        columns = [series.columns[key] for key in self._keys if key in series.columns]
         inverse = np.zeros(len(series), np.int64)
         if not self._keys:
             self._numbers[()] = 0
             return inverse
-        for column in columns:
-            codes = inverse * (len(column.values) + 1) + (column.codes + 1)
-            _, inverse = np.unique(codes, return_inverse=True)
-        chosen = np.zeros(int(inverse.max(initial=-1)) + 1, np.int64)
+        n_groups = min(len(series), 1)
+        for column in (series.columns[key] for key in self._keys if key in series.columns):
+            n_codes = len(column.values) + 1
+            codes = inverse * n_codes + (column.codes + 1)
+            inverse, n_groups = _ranks(codes, n_groups * n_codes)
+        chosen = np.zeros(n_groups, np.int64)
         chosen[inverse] = np.arange(len(series))  # one series of each combination
         texts = [self._texts(series, key, chosen) for key in self._keys]
         names = zip(*texts, strict=True) if texts else ((),) * len(chosen)
@@ -188,6 +190,22 @@ class _Groups:
     def names(self) -> list[tuple[str, ...]]:
         """Return the groups by number."""
         return list(self._numbers)
+
+
+def _ranks(codes: Int64s, end: int) -> tuple[Int64s, int]:
+    """Return int64[k], the rank of each code among the codes there are, and how many these are.
+
+    Args:
+        codes: int64[k], each in 0..end.
+        end: What no code reaches.
+    """
+    if end > _CODES_PER_SERIES * len(codes):
+        found, inverse = np.unique(codes, return_inverse=True)
+        return inverse, len(found)
+    is_there = np.zeros(end, np.int64)
+    is_there[codes] = 1
+    ranks = is_there.cumsum()
+    return ranks[codes] - 1, int(ranks[-1]) if end else 0
 
 
 @dataclass(slots=True, eq=False)
@@ -225,7 +243,8 @@ class Rows:
             keys = keys[self.order]
             self.cells = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
             keys = keys[self.cells]
-        self.groups, self.numbers = keys // width, keys % width + low
+        self.groups, numbers = np.divmod(keys, width)
+        self.numbers = numbers + low
 
 
 def _add_frame(
