@@ -21,7 +21,7 @@ import numpy as np
 
 from gateway.errors import StatementError
 from gateway.functions.math import BINARY, KEEPS_INTEGERS, UNARY
-from gateway.logic import is_time, negated
+from gateway.logic import disjuncts, is_time, negated
 from gateway.regexes import Regex, like_regex
 from grammar import ast
 from grammar.printer import to_influxql
@@ -125,6 +125,8 @@ def _compile(expr: ast.Expr, fields: Fields) -> Query:
         case ast.BinaryExpr("AND", lhs, rhs):
             return _and(_compile(lhs, fields), _compile(rhs, fields))
         case ast.BinaryExpr("OR", lhs, rhs):
+            if (choice := _choice_of_tag(expr, fields)) is not None:
+                return choice
             return _or(_compile(lhs, fields), _compile(rhs, fields))
         case ast.BinaryExpr(op, lhs, rhs) if op in _COMPARISONS:
             return _compile_comparison(op, _plain(lhs), _plain(rhs), fields)
@@ -134,6 +136,26 @@ def _compile(expr: ast.Expr, fields: Fields) -> Query:
         case ast.InExpr() | ast.LikeExpr():
             return _compile_choice(expr, fields)
     raise StatementError(f"invalid condition expression: {to_influxql(expr)}")
+
+
+def _choice_of_tag(expr: ast.BinaryExpr, fields: Fields) -> Query | None:
+    """Return `host = 'a' OR host = 'b' OR ...`, which dashboards ask, as one test of the tag.
+
+    None when it is anything else.
+    """
+    name, texts = "", list[str]()
+    for part in disjuncts(expr):
+        match part:
+            case ast.BinaryExpr("=", ast.VarRef(tag) as ref, ast.StringLiteral(text)) if (
+                text and tag in {name, name or tag} and tag != "_name"
+            ):
+                if is_time(ref) or _is_field(ref, fields):
+                    return None
+                name = tag
+                texts.append(text)
+            case _:
+                return None
+    return TagQuery()[name].test(OneOf.of(texts))
 
 
 def _and(left: Query, right: Query) -> Query:

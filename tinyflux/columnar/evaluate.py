@@ -186,7 +186,11 @@ def _match_tags(leaf: SimpleQuery, series: SeriesSet) -> Bools:
     choice = leaf.rhs if isinstance(leaf.rhs, OneOf) and len(leaf.path) == 1 else None
     if choice is not None and not choice.is_negated and column.lookup is not None:
         known = [column.lookup[text] for text in choice.texts if text in column.lookup]
-        return np.isin(column.codes, known)
+        if len(column.values) > 16 * n:
+            return np.isin(column.codes, known)
+        table = np.zeros(len(column.values) + 1, np.bool_)  # the last entry is for code -1
+        table[known] = True
+        return table[column.codes]
     if leaf.operator == "==" and len(leaf.path) == 1 and column.lookup is not None:
         code = column.lookup.get(leaf.rhs, -1) if _is_tag_value(leaf.rhs) else -1
         return column.codes == code if code >= 0 else np.zeros(n, np.bool_)
