@@ -103,7 +103,11 @@ class Settings:
 
     max_connections: int = _setting(1000, "Open connections at once; one more gets 503.", minimum=1)
     backlog: int = _setting(1024, "Connections the kernel may hold ready.", minimum=1)
-    keep_alive_s: int = _setting(120, "Seconds an idle connection stays open.", minimum=1)
+    keep_alive_s: int = _setting(
+        120,
+        "Seconds a connection stays open until the head of its next request is there.",
+        minimum=1,
+    )
     shutdown_timeout_s: int = _setting(
         8,  # docker kills after 10
         "Seconds that running requests have to finish at a stop.",

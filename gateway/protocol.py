@@ -5,7 +5,8 @@
 - Bytes over 127 in a URL: `curl 'http://.../query?q=SELECT ... Küche'` sends them as they stand.
 - URLs over 64 kB: a long list in WHERE, asked by GET.
 - Half a connection: `printf ... | nc -N` closes its side when it has sent all.
-- Heads without end are refused at a megabyte, as influxd does.
+- Heads without end are refused at a megabyte, as influxd does; those that come too slowly, or not
+  at all, at the time of an idle connection.
 - What is no HTTP is answered in JSON as well: clients retry for ever what they cannot parse.
 """
 
@@ -21,6 +22,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from gateway.http import SERVER_HEADERS, error_response
 
 if TYPE_CHECKING:
+    import asyncio
+
     from starlette.types import Receive, Scope, Send
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
@@ -42,9 +45,15 @@ class HttpProtocol(HttpToolsProtocol):
         self._n_unused = 0  # bytes since the parser had something to say, except headers
 
     # --- asyncio calls ------------------------------------------------------------------------
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for the first request no longer than for others."""
+        super().connection_made(transport)
+        self.timeout_keep_alive_task = self.loop.call_later(
+            self.timeout_keep_alive, self.timeout_keep_alive_handler
+        )
+
     def data_received(self, data: bytes) -> None:
         """Read what came."""
-        self._unset_keepalive_if_required()
         if self._is_line:
             data = self._with_ascii_line(data)
         size = len(data)
@@ -85,6 +94,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._is_upgrade = True  # comes again, without
             return
         self._n_unused = 0
+        self._unset_keepalive_if_required()  # not before: who is slow must not hold it for ever
         limit = self._max_connections
         is_full = limit is not None and len(self.connections) > limit
         self.app = _busy if is_full else self._usual_app

@@ -53,6 +53,7 @@ def telegraf_lines(n_hosts: int, n_times: int) -> list[str]:
     return lines
 
 
+@pytest.mark.trap(4)
 def test_telegraf_creates_its_database_and_writes_gzip_in_chunks(server: Server) -> None:
     lines = telegraf_lines(n_hosts=4, n_times=50)
     assert len(lines) == 1000
@@ -168,6 +169,7 @@ def test_collectd_writes_by_udp_in_milliseconds(start: Callable[..., Server]) ->
     ]
 
 
+@pytest.mark.trap(10)
 def test_icinga_writes_by_http_1_0_without_a_content_type(server: Server) -> None:
     body = b"ping4,hostname=h rta=0.5,state=0i 1700000000\n"
     head = b"POST /write?precision=s&db=t HTTP/1.0\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(
@@ -247,6 +249,7 @@ def test_fifty_clients_at_once_lose_no_point(server: Server) -> None:
     assert counts == [[[0, 200]]] * 50
 
 
+@pytest.mark.trap(14)
 def test_every_answer_has_influxds_headers_and_json(server: Server) -> None:
     for method, path in (
         ("GET", "/ping"),

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
+import subprocess
 import time
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -120,6 +123,17 @@ def test_body_of_a_request_that_offers_http_2_is_read(
     assert b"[7,7]]" in answer
 
 
+def test_curl_that_offers_http_2_is_answered(server: Server) -> None:
+    if (curl := shutil.which("curl")) is None:
+        pytest.skip("curl is not installed")
+    command = [curl, "-sS", "--http2", f"{server.url}/write?db=t", "--data-binary", "m v=7 7"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    if "does not support" in done.stderr:
+        pytest.skip(done.stderr)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert b"[[7,7]]" in exchange(server, LAST)
+
+
 def test_query_that_offers_http_2_is_answered(server: Server) -> None:
     head = UPGRADE + b"Content-Type: application/x-www-form-urlencoded\r\n"
     show = b"q=SHOW+DATABASES"
@@ -169,6 +183,26 @@ def test_head_without_end_is_refused(server: Server, head: bytes, piece: bytes) 
     assert server.client.get("/ping").status_code == 204
 
 
+def test_connection_is_closed_on_which_no_request_begins(start: Callable[..., Server]) -> None:
+    server = start("--keep-alive-s", "1")
+    server.query("CREATE DATABASE t")
+    with socket.create_connection(server.address, timeout=30) as silent:
+        assert silent.recv(1) == b""
+    with socket.create_connection(server.address, timeout=30) as slow:
+        slow.sendall(b"GET /ping?")
+        for _ in range(10):  # what comes when it is closed is refused by the kernel
+            time.sleep(0.2)
+            with suppress(ConnectionError):
+                slow.sendall(b"a")
+        with suppress(ConnectionResetError):
+            assert slow.recv(1) == b""
+    with socket.create_connection(server.address, timeout=30) as late:  # a body has its own limit
+        late.sendall(post(b"m v=1 1\n")[:-1])
+        time.sleep(1.5)
+        late.sendall(b"\n")
+        assert late.recv(100).startswith(b"HTTP/1.1 204 ")
+
+
 def test_client_that_closes_its_side_is_answered_what_it_sent_whole(server: Server) -> None:
     answer = exchange(server, post(b"m v=1 1\n") + post(b"m v=2 2\n"), half_close=True)
     assert statuses(answer) == [204, 204]
@@ -180,6 +214,7 @@ def test_client_that_closes_its_side_is_answered_what_it_sent_whole(server: Serv
     assert b"[[1,1],[2,2]]" in exchange(server, LAST)
 
 
+@pytest.mark.trap(2)
 @pytest.mark.parametrize(
     "request_bytes",
     [

@@ -224,6 +224,7 @@ def stored(server: Server, measurement: str = "cpu") -> int:
 
 
 # --- outputs.influxdb -----------------------------------------------------------------------------
+@pytest.mark.trap(1)
 def test_v1_starts_writes_and_loses_nothing(server: Server, connect: Callable[..., Wire]) -> None:
     telegraf = TelegrafV1(connect(server))
     assert telegraf.start()
@@ -234,6 +235,7 @@ def test_v1_starts_writes_and_loses_nothing(server: Server, connect: Callable[..
     assert (stored(server), telegraf.dropped) == (5000, 0)
 
 
+@pytest.mark.trap(3)
 def test_v1_creates_the_database_that_is_missing_and_sends_again(
     server: Server, connect: Callable[..., Wire]
 ) -> None:
@@ -246,6 +248,7 @@ def test_v1_creates_the_database_that_is_missing_and_sends_again(
     assert (stored(server), telegraf.dropped) == (1000, 0)
 
 
+@pytest.mark.trap(12)
 @pytest.mark.parametrize(
     ("bad", "kept"),
     [
@@ -281,6 +284,7 @@ def test_v1_gives_up_what_no_retry_can_mend(server: Server, connect: Callable[..
     assert telegraf.flush() == "drop"
 
 
+@pytest.mark.trap(17)
 def test_v1_drops_a_body_over_the_limit_and_goes_on(
     server: Server, connect: Callable[..., Wire]
 ) -> None:
@@ -293,6 +297,7 @@ def test_v1_drops_a_body_over_the_limit_and_goes_on(
     assert again.flush() == "done"
 
 
+@pytest.mark.trap(18)
 def test_v1_with_wrong_credentials_drops_and_with_right_ones_is_let_in(
     start: Callable[..., Server], connect: Callable[..., Wire]
 ) -> None:
@@ -313,6 +318,7 @@ def test_v1_with_wrong_credentials_drops_and_with_right_ones_is_let_in(
     assert v2.send(lines(1)) == "done"
 
 
+@pytest.mark.trap(18)
 def test_both_come_back_when_the_server_is_full(
     start: Callable[..., Server], connect: Callable[..., Wire]
 ) -> None:
@@ -338,6 +344,7 @@ def test_v2_loses_nothing_when_the_database_is_not_there_yet(
     assert (stored(server), telegraf.requests) == (1000, 1)
 
 
+@pytest.mark.trap(17)
 def test_v2_splits_what_is_too_large_until_it_fits(
     server: Server, connect: Callable[..., Wire]
 ) -> None:

@@ -1,13 +1,16 @@
 """What writers do that a server may stumble over, each once, over a real socket.
 
-Telegraf has tests/e2e/test_telegraf.py, installed clients tests/e2e/test_client_libraries.py.
+Telegraf has tests/e2e/test_telegraf.py, installed clients tests/e2e/test_client_libraries.py. All
+that stumbled over before is marked `trap`, wherever its test is.
 """
 
 from __future__ import annotations
 
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+import httpx2 as httpx
 import pytest
 
 from tests.e2e.conftest import Server
@@ -50,6 +53,7 @@ def values(server: Server, text: str) -> object:
     return result["series"][0]["values"]  # type: ignore[index]  # JSON
 
 
+@pytest.mark.trap(5)
 def test_gzip_is_not_believed_of_a_query_without_a_body(server: Server) -> None:
     for request in (
         b"GET /query?q=SHOW+DATABASES HTTP/1.1\r\n",
@@ -60,12 +64,14 @@ def test_gzip_is_not_believed_of_a_query_without_a_body(server: Server) -> None:
         assert exchange(server, request + head)[0] in {200, 204}
 
 
+@pytest.mark.trap(11)
 @pytest.mark.parametrize("path", WRITES)
 @pytest.mark.parametrize("body", [b"", b"\n", b"\n\n# nothing\n"])
 def test_empty_write_is_no_error(server: Server, path: str, body: bytes) -> None:
     assert server.client.post(path, content=body).status_code == 204
 
 
+@pytest.mark.trap(9)
 @pytest.mark.parametrize("path", ["/ping", "/query?q=SHOW+DATABASES", *WRITES])
 def test_credentials_are_ignored_while_authentication_is_off(server: Server, path: str) -> None:
     joint = "&" if "?" in path else "?"
@@ -85,6 +91,7 @@ def test_credentials_are_ignored_while_authentication_is_off(server: Server, pat
         assert answer.status_code in {200, 204}
 
 
+@pytest.mark.trap(6)
 def test_content_type_says_nothing_about_a_write(server: Server) -> None:
     for number, content_type in enumerate(
         ("application/x-www-form-urlencoded", "multipart/form-data", "application/json", "", "x")
@@ -96,6 +103,7 @@ def test_content_type_says_nothing_about_a_write(server: Server) -> None:
     assert values(server, "SHOW TAG VALUES FROM m WITH KEY = a") == [["a", "b&c"]]
 
 
+@pytest.mark.trap(19)
 @pytest.mark.parametrize(
     ("path", "good", "bad"),
     [
@@ -117,6 +125,7 @@ def test_each_version_has_its_own_words_for_precision(
         assert word in answer.json()["error"]
 
 
+@pytest.mark.trap(2)
 @pytest.mark.parametrize("path", [*WRITES, "/api/v1/prom/write?db=t"])
 def test_every_refusal_of_a_write_is_compact_json(server: Server, path: str) -> None:
     pathname = path.partition("?")[0]
@@ -154,6 +163,34 @@ def test_every_refusal_of_a_write_is_compact_json(server: Server, path: str) -> 
             b"POST /write?db=t&u=esp&p=secret HTTP/1.1", b"room t=21.5,h=48\n", id="ESP8266"
         ),
         pytest.param(
+            b"POST /write?db=t HTTP/1.1\r\nUser-Agent: ESP8266HTTPClient\r\n"
+            b"Accept-Encoding: identity;q=1,chunked;q=0.1,*;q=0",
+            b"tasmota,device=plug power=12.5,total=3.141",
+            id="Tasmota",
+        ),
+        pytest.param(
+            b"POST /api/v2/write?org=home&bucket=t&precision=ms HTTP/1.1\r\n"
+            b"Content-Type: text/plain",
+            b"shelly,id=shellyplus1pm-a8032ab1 apower=0.0,on=false 1700000000000",
+            id="script of a Shelly",
+        ),
+        pytest.param(
+            b"POST /write?db=t HTTP/1.1\r\nContent-Type: text/plain",
+            b"cpu_value,host=h,instance=0,type_instance=idle value=98.5 1700000000123456789\n",
+            id="collectd's write_http",
+        ),
+        pytest.param(
+            b"POST /write?db=t&p=root&precision=ms&rp=&u=root HTTP/1.1",
+            b'hm-rpc.0.A.1.LEVEL ack=true,from="system.adapter.x.0",q=0,value=21.5 1700000000000',
+            id="ioBroker",
+        ),
+        pytest.param(
+            b"POST /write?u=openhab&p=x&db=t&rp=autogen&precision=n&consistency=one HTTP/1.1\r\n"
+            b"Content-Type: text/plain\r\nUser-Agent: okhttp/3.14.9",
+            b"LivingRoom\\ Temp,item=LivingRoom value=21.5 1700000000000000000",
+            id="openHAB",
+        ),
+        pytest.param(
             b"POST /write?consistency=all&db=t&precision=ns&rp= HTTP/1.1",
             b" m,host=a v=1 1",
             id="influx shell",
@@ -177,6 +214,7 @@ def test_device_that_sends_bytes_of_its_own_is_told_204(
     assert values(server, "SHOW MEASUREMENTS")
 
 
+@pytest.mark.trap(8)
 def test_database_is_created_by_get_as_rubys_client_does(server: Server) -> None:
     parameters = {"q": "CREATE DATABASE by_get", "u": "root", "p": "root"}
     answer = server.client.get("/query", params=parameters)
@@ -185,6 +223,7 @@ def test_database_is_created_by_get_as_rubys_client_does(server: Server) -> None
     assert server.client.post("/write?db=by_get", content=b"m v=1\n").status_code == 204
 
 
+@pytest.mark.trap(3)
 def test_unknown_database_is_404_with_the_words_that_writers_look_for(server: Server) -> None:
     answer = server.client.post("/write?db=nowhere", content=b"m v=1\n")
     assert (answer.status_code, answer.text) == (
@@ -197,3 +236,18 @@ def test_unknown_database_is_404_with_the_words_that_writers_look_for(server: Se
     names = {row[0] for row in result["series"][0]["values"]}  # type: ignore[index]  # JSON
     assert {"v2", "v3"} <= names
     assert "nowhere" not in names
+
+
+@pytest.mark.trap(20)
+def test_small_write_is_answered_while_a_long_one_is_read(server: Server) -> None:
+    """Proxmox waits a second, Telegraf five, and both give up what was not answered by then."""
+    junk = b"no line\n" * 600_000
+    with ThreadPoolExecutor(1) as elsewhere:
+        long = elsewhere.submit(httpx.post, f"{server.url}/write?db=t", content=junk, timeout=60)
+        n_answered = 0
+        while not long.done():
+            line = b"system,object=nodes v=1 %d" % n_answered
+            assert server.client.post("/write?db=t", content=line).status_code == 204
+            n_answered += 1
+        assert long.result().status_code == 400
+    assert n_answered > 3

@@ -54,6 +54,12 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
         ), module
 
 
+def test_each_trap_of_the_clients_has_its_test() -> None:
+    text = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    numbers = re.findall(r"^@pytest\.mark\.trap\((\d+)\)", text, re.MULTILINE)
+    assert set(map(int, numbers)) == set(range(1, 21))
+
+
 def test_top_level_holds_exactly_the_layout() -> None:
     tracked = tool("git", "ls-files").stdout.splitlines()
     if not tracked:

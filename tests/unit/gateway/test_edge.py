@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 UUID1 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-1[0-9a-f]{3}-[0-9a-f]{4}-0{12}")
 
 
+@pytest.mark.trap(15)
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
@@ -136,6 +137,7 @@ def test_verbose_ping_answers_the_version(client: TestClient, verbose: str) -> N
     assert response.json() == {"version": INFLUXDB_VERSION}
 
 
+@pytest.mark.trap(15)
 @pytest.mark.parametrize("verbose", ["", "0", "false"])
 def test_ping_that_is_not_verbose_has_no_body(client: TestClient, verbose: str) -> None:
     response = client.get(f"/ping?verbose={verbose}")

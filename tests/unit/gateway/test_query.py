@@ -37,22 +37,26 @@ def values(response_text: str) -> object:
     return series.get("values")
 
 
+@pytest.mark.trap(7)
 def test_parameters_may_all_be_in_the_url(cpu: TestClient) -> None:
     url = "/query?db=t&epoch=ns&q=SELECT+v+FROM+cpu"
     assert values(cpu.get(url).text) == ROW
     assert values(cpu.post(url).text) == ROW
 
 
+@pytest.mark.trap(7)
 def test_parameters_may_be_split_between_url_and_form(cpu: TestClient) -> None:
     response = cpu.post("/query?db=t&epoch=ns", data={"q": "SELECT v FROM cpu"})
     assert values(response.text) == ROW
 
 
+@pytest.mark.trap(7)
 def test_body_wins_over_the_url(cpu: TestClient) -> None:
     response = cpu.post("/query?db=nodb&q=SHOW+USERS", data={"db": "t", "q": "SELECT v FROM cpu"})
     assert "series" in response.json()["results"][0]
 
 
+@pytest.mark.trap(7)
 def test_query_may_be_an_uploaded_file(cpu: TestClient) -> None:
     response = cpu.post("/query?db=t&epoch=ns", files={"q": ("q.txt", b"SELECT v FROM cpu\n")})
     assert values(response.text) == ROW
@@ -96,6 +100,7 @@ def test_only_separators_answer_an_empty_object(client: TestClient) -> None:
     assert client.get("/query?q=%3B").text == "{}\n"
 
 
+@pytest.mark.trap(13)
 def test_parse_error_refuses_the_whole_request(cpu: TestClient) -> None:
     response = cpu.post("/query", data={"q": "DROP DATABASE t; FOO"})
     assert response.status_code == 400
@@ -114,6 +119,7 @@ def test_statement_after_a_failed_one_is_not_executed(cpu: TestClient) -> None:
     assert values(cpu.get("/query?q=SHOW+DATABASES").text) == [["t"]]
 
 
+@pytest.mark.trap(8)
 def test_get_of_a_writing_statement_works_and_warns(client: TestClient) -> None:
     response = client.get("/query?q=CREATE+DATABASE+%22a+b%22")
     assert response.json()["results"][0]["messages"] == [
@@ -190,6 +196,7 @@ def test_retention_policy_of_the_request_is_the_default(cpu: TestClient) -> None
 
 
 # --- formats ------------------------------------------------------------------------------------
+@pytest.mark.trap(13)
 @pytest.mark.parametrize(
     ("accept", "media_type"),
     [
@@ -222,6 +229,7 @@ def test_parse_error_comes_in_the_format_asked_for(
     assert response.content.startswith(start)
 
 
+@pytest.mark.trap(16)
 def test_chunks_are_documents_of_one_series_and_a_bounded_number_of_rows(db: TestClient) -> None:
     lines = "".join(f"m,host={host} v={i} {i}\n" for host in "ab" for i in range(3))
     db.post("/write?db=t", content=lines.encode())
