@@ -28,7 +28,7 @@ from gateway.joins import join
 from gateway.logic import calls_of
 from gateway.narrowing import narrowed, needed_rows
 from gateway.ordering import having_rows, ordered
-from gateway.parts import limit_rows, opened, read_parts
+from gateway.parts import GroupLimit, can_be_read_in_parts, limit_rows, opened, read_parts
 from gateway.planner import compile_select, plan
 from gateway.rows import Axis, Col, evaluate
 from gateway.sources import AnswerReader, Snapshots, Table, resolve, tables_of, united
@@ -41,7 +41,7 @@ from tinyflux.columnar.base import ScanRequest
 from tinyflux.errors import LimitExceeded, QueryError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from gateway.plan import Plan, Shape
     from gateway.points import Points
@@ -65,10 +65,12 @@ def run_select(
         StatementError: What InfluxDB refuses, and what would pass a limit.
         DatabaseNotFound, RetentionPolicyNotFound: A source that does not exist.
     """
-    answers = run_answers(select, session, snapshots)
     if select.target is not None:
-        written = (answer for answer, _ in answers)
-        return [write_into(select.target, written, _tags_of_calls(select), session)]
+        with _told_as_influxd():
+            answers = _Run(session, snapshots or Snapshots(session)).run_to_write(select)
+            written = (answer for answer, _ in answers)
+            return [write_into(select.target, written, _tags_of_calls(select), session)]
+    answers = run_answers(select, session, snapshots)
     return [
         series for answer, names in answers for series in answer.to_series(names, select.timezone)
     ]
@@ -186,10 +188,17 @@ class _Run:
         made = plan(shape, [table.schema for table in tables])
         for table in reversed(tables) if select.descending else tables:
             self.session.interrupt.check()
-            for answer in self._parts_of_table(made, table):
-                yield answer, made.names()
+            groups = GroupLimit(select.slimit, select.soffset)
+            for answer in self._parts_of_table(made, table, groups):
+                yield groups.kept(answer), made.names()
 
-    def _parts_of_table(self, made: Plan, table: Table) -> Iterator[Answer]:
+    def run_to_write(self, select: ast.Select) -> Iterable[tuple[Answer, list[str]]]:
+        """Return what a SELECT INTO writes, in parts where it can be read in parts."""
+        in_parts = can_be_read_in_parts(replace(select, target=None))
+        is_whole = not (select.limit or select.offset)
+        return self.run_in_parts(select) if in_parts and is_whole else self.run(select, None)
+
+    def _parts_of_table(self, made: Plan, table: Table, groups: GroupLimit) -> Iterator[Answer]:
         if not table.reader.can_stretch:
             answer = self._run_table(made, table)
             if answer is not None:
@@ -202,6 +211,8 @@ class _Run:
                 chosen = None if answer is None else self._chosen(made, answer)
                 if chosen is not None:
                     yield chosen
+                if groups.is_over:
+                    break
             self._warn_of_gaps(table, scan)
 
     def _subquery(self, select: ast.Select, outer: Shape) -> list[Answer]:

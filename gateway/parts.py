@@ -16,12 +16,14 @@ from gateway.budget import check_rows, most_rows
 from gateway.functions.registry import Kind, is_kind
 from gateway.logic import walk
 from gateway.points import MOST_NEEDED, PointReader, group_series
+from gateway.rows import Col
 from grammar import ast
 from tinyflux.columnar.evaluate import needs_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from gateway.answers import Answer
     from gateway.plan import Plan
     from gateway.points import Points
     from gateway.results import Series
@@ -46,13 +48,15 @@ _SHARE: Final = 8  # of the memory of queries is for one of them at most, howeve
 
 
 def can_be_read_in_parts(select: ast.Select) -> bool:
-    """Return whether the rows of a statement depend on the points of one time and group each."""
+    """Return whether the rows of a statement depend on the points of one time and group each.
+
+    And on what the rows before it carry on.
+    """
     return (
         select.target is None
-        and select.fill in {None, ast.Fill.NULL, ast.Fill.NUMBER}
         and not select.sort_fields
-        and not select.slimit
-        and not select.soffset
+        # Series are counted in ascending order, also when they are printed descending.
+        and not (select.descending and (select.slimit or select.soffset))
         # The first rows of a few points are found without reading all of them.
         and (not select.limit or select.limit + select.offset > MOST_NEEDED)
         and all(isinstance(source, ast.Measurement) for source in select.sources)
@@ -104,8 +108,64 @@ def _parts(made: Plan, table: Table, scan: ScanRequest, session: Session) -> Ite
                 yield reader.points(frames)
             continue
         in_time = replace(some, in_time=-1 if made.shape.select.descending else 1)
+        carried: dict[ast.Expr, Col] = {}
         for frame in reader.frames(in_time):
-            yield reader.points([frame])
+            points = reader.points([frame])
+            if made.shape.select.fill is ast.Fill.PREVIOUS:
+                points = _carry_on(points, carried)
+            yield points
+
+
+def _carry_on(points: Points, carried: dict[ast.Expr, Col]) -> Points:
+    """Return points of a group of which the first ones were filled with nothing to carry on.
+
+    Args:
+        points: Filled; so a column is empty in its first rows only.
+        carried: The last value of each column so far, one row each. It is brought up to date.
+    """
+    leaves = dict(points.leaves)
+    for ref, column in points.leaves.items():
+        last, empty = carried.get(ref), ~column.valid
+        if last is not None and empty.any():
+            kind = column.type or last.type
+            values = column.cast(kind).values.copy()
+            before = last.cast(kind)
+            values[empty] = before.values[0]
+            valid = column.valid | before.valid[0]
+            leaves[ref] = Col(kind, values, valid, column.emits)
+        if leaves[ref].valid[-1]:
+            carried[ref] = leaves[ref].take(slice(-1, None))
+    return replace(points, leaves=leaves)
+
+
+class GroupLimit:
+    """SLIMIT and SOFFSET over answers in parts: groups are counted as they come.
+
+    Attributes:
+        is_over: All groups were there that are wanted.
+    """
+
+    def __init__(self, slimit: int, soffset: int) -> None:
+        self.is_over = False
+        self._first = soffset
+        self._stop = soffset + slimit if slimit else None
+        self._position = -1
+        self._group: tuple[str, ...] | None = None
+
+    def kept(self, answer: Answer) -> Answer:
+        """Return the rows of the groups that are wanted."""
+        if not self._first and self._stop is None:
+            return answer
+        keep = np.zeros(len(answer.rows), np.bool_)
+        for group, where in answer.slices():
+            if answer.groups[group] != self._group:
+                self._group = answer.groups[group]
+                self._position += 1
+            keep[where] = self._first <= self._position
+            if self._stop is not None and self._position >= self._stop:
+                keep[where] = False
+                self.is_over = True
+        return answer.take(keep)
 
 
 def _rows_of(size: _Size, made: Plan, session: Session) -> int:

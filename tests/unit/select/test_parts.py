@@ -79,6 +79,15 @@ QUERIES = [
     "SELECT v + late AS sum, abs(v) FROM m WHERE host =~ /h[0-3]/ GROUP BY side",
     "SELECT v FROM m WHERE v > 300 AND time >= 100 AND time < 400",
     "SELECT v, late FROM m fill(0)",
+    "SELECT v, late FROM m fill(previous)",
+    "SELECT late, v + late AS sum, side FROM m GROUP BY host fill(previous)",
+    "SELECT late, v FROM m GROUP BY side fill(previous) ORDER BY time DESC",
+    "SELECT w, late FROM m, n WHERE time > 10 GROUP BY side fill(previous)",
+    "SELECT v FROM m GROUP BY host SLIMIT 3",
+    "SELECT v FROM m, n GROUP BY host SLIMIT 2 SOFFSET 1",
+    "SELECT late FROM m GROUP BY host, side HAVING late > 300 LIMIT 150 SLIMIT 1 SOFFSET 2",
+    "SELECT v FROM m GROUP BY host SOFFSET 5",
+    "SELECT v FROM m SLIMIT 1",
     "SELECT v FROM m, n",
     "SELECT v FROM /./ GROUP BY host ORDER BY time DESC",
     "SELECT v FROM m LIMIT 300",
@@ -147,8 +156,7 @@ def test_parts_are_bounded(session: Session, monkeypatch: pytest.MonkeyPatch) ->
     [
         "SELECT mean(v) FROM m",
         "SELECT difference(v) FROM m",
-        "SELECT v FROM m fill(previous)",
-        "SELECT v FROM m SLIMIT 1",
+        "SELECT v FROM m GROUP BY host ORDER BY time DESC SLIMIT 1",
         "SELECT v FROM m LIMIT 10",
         "SELECT v INTO x FROM m",
         "SELECT v FROM (SELECT v FROM m)",
@@ -157,6 +165,18 @@ def test_parts_are_bounded(session: Session, monkeypatch: pytest.MonkeyPatch) ->
 )
 def test_rows_that_depend_on_others_are_not_read_in_parts(text: str) -> None:
     assert not can_be_read_in_parts(_select(text))
+
+
+@pytest.mark.parametrize("where", ["", "WHERE v > 100"])
+def test_into_writes_while_it_reads(session: Session, where: str, part_rows: int) -> None:
+    def values(text: str) -> list[list[object]]:
+        found = run_select(_select(text), session)
+        return [row for one in _printed(Result(0, found))["series"] for row in one["values"]]
+
+    expected = values(f"SELECT v, late, side FROM m {where} GROUP BY host")
+    name = f"copy{part_rows}{len(where)}"
+    assert values(f"SELECT v, late INTO {name} FROM m {where} GROUP BY *") == [[0, len(expected)]]
+    assert values(f"SELECT v, late, side FROM {name} GROUP BY host") == expected
 
 
 # --- over HTTP ------------------------------------------------------------------------------------
