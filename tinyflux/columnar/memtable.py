@@ -3,8 +3,10 @@
 A write only appends a `Block` (the arrays of one batch, with the ids of the store in place of those
 of the batch). Nothing is grouped on write. The first read after writes distributes all waiting
 blocks: the values of each measurement become columns, as `Piece`s. The first read *of a
-measurement* sorts its pieces into a run. Runs merge geometrically, so "write a little, read, write
-a little, read" costs O(log n) merges a row, not a sort of everything at every read.
+measurement* sorts its pieces into a run. Runs of about a size are merged when there are many, so
+"write a little, read, write a little, read" costs O(log n) merges a row, not a sort of everything
+at every read. A reader merges only small ones. While somebody reads, the writer does the rest
+between its batches (`tidy`), so that readers find little left to do.
 
 Invariants
 - Blocks, pieces and runs are immutable and own their arrays: no view keeps a request body alive.
@@ -14,13 +16,17 @@ Invariants
   A view is the state
   it found and how many blocks there were: O(1), and later writes do not show.
 - `_group_lock` is held while blocks are distributed and pieces are sorted; the writer never waits
-  for it to append.
+  for it to append, and holds it for little at once to tidy: not while it merges long runs.
 """
 
 from __future__ import annotations
 
+import math
+import operator
 import threading
+import time
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
@@ -39,8 +45,15 @@ if TYPE_CHECKING:
 # How many slots are distributed at once: bounds the index arrays, which take 8 bytes a slot for a
 # moment.
 _SLOTS_AT_ONCE: Final = 4_000_000
-# A new run swallows older ones that are at most this many times larger.
-_MERGE_RATIO: Final = 2
+# So many neighbouring runs of about a size, between two of these borders, become one.
+_FAN: Final = 8
+_BY_READERS: Final = (0, 1 << 9, 1 << 12)  # rows
+_BY_WRITER: Final = (1 << 12, 1 << 15, 1 << 18)
+# The writer tidies what was read within so long, when so many points wait, or more if they are of
+# many measurements, each of which costs some calls.
+_LIVELY_S: Final = 1.0
+_TIDY_POINTS: Final = 4096
+_TIDY_POINTS_A_TABLE: Final = 64
 # Pieces of a measurement that nobody reads are sorted in the end, so that there never are too many.
 _MAX_PIECES: Final = 256
 _FEW_POINTS: Final = 5_000  # are sorted at once, also for those who may not wait
@@ -113,17 +126,51 @@ class Table:
             self.runs(overwrite=overwrite)
         return Table(self._runs, (*self._pieces, *pieces))
 
+    @property
+    def is_read(self) -> bool:
+        """Return whether somebody has asked for the rows."""
+        return bool(self._runs)
+
     def runs(self, *, overwrite: bool) -> tuple[Run, ...]:
         """Return the rows as sorted runs, oldest first. The caller holds the group lock."""
         if self._pieces:
             if sum(len(piece.times) for piece in self._pieces) > _FEW_POINTS:
                 allowance.wait()
             runs = [*self._runs, _sort(self._pieces, overwrite=overwrite)]
-            while len(runs) > 1 and len(runs[-2]) <= _MERGE_RATIO * len(runs[-1]):
-                newest = runs.pop()
-                runs[-1] = merge_runs([runs[-1], newest], overwrite=overwrite)
+            while due := _due(runs, _BY_READERS):
+                runs[due] = [merge_runs(runs[due], overwrite=overwrite)]
             self._runs, self._pieces = tuple(runs), ()
         return self._runs
+
+    def long_runs(self) -> tuple[Run, ...]:
+        """Return neighbouring runs that are too long to be merged by a reader, but should be."""
+        due = _due(self._runs, _BY_WRITER)
+        return () if due is None else self._runs[due]
+
+    def put(self, merged: Run, old: Sequence[Run]) -> None:
+        """Replace neighbouring runs, if they are still here. The caller holds the group lock."""
+        runs, n = self._runs, len(old)
+        for start in range(len(runs) - n + 1):
+            if all(map(operator.is_, runs[start : start + n], old)):
+                self._runs = (*runs[:start], merged, *runs[start + n :])
+                return
+
+
+def _due(runs: Sequence[Run], borders: Sequence[int]) -> slice | None:
+    """Return which runs are to be merged: many neighbours of a length between two borders.
+
+    There may be shorter ones among them. All that follow are shorter.
+    """
+    stop = len(runs)
+    for least, most in pairwise(borders):
+        while stop and len(runs[stop - 1]) < least:
+            stop -= 1
+        start = stop
+        while start and len(runs[start - 1]) < most:
+            start -= 1
+        if stop - start >= _FAN:
+            return slice(start, stop)
+    return None
 
 
 def _sort(pieces: Sequence[Piece], *, overwrite: bool) -> Run:
@@ -166,6 +213,8 @@ class Memtable:
         self._state = _State({}, [])
         self._state_lock = threading.Lock()  # for a few instructions only
         self._group_lock = threading.Lock()
+        self._tidy_lock = threading.Lock()
+        self._read_s = -math.inf  # when somebody read last, of `time.monotonic`
         self._arrived = 0  # points distributed so far
 
     def append(self, block: Block) -> None:
@@ -182,9 +231,43 @@ class Memtable:
 
     def runs(self, view: MemtableView, measurement: int) -> tuple[Run, ...]:
         """Return the rows of a measurement (its number) in a view as sorted runs, oldest first."""
+        self._read_s = time.monotonic()
         with self._group_lock:
             table = self._tables(view).get(measurement)
             return () if table is None else table.runs(overwrite=self._overwrite)
+
+    def tidy(self) -> None:
+        """Do what readers would have to do, if there were some lately. Called between writes."""
+        if time.monotonic() - self._read_s > _LIVELY_S:
+            return
+        if self._tidy_lock.acquire(blocking=False):  # one is enough
+            try:
+                self._sort_waiting()
+                self._merge_long()
+            finally:
+                self._tidy_lock.release()
+
+    def _sort_waiting(self) -> None:
+        """Sort the points that wait into runs where somebody reads, when there are many."""
+        tables, blocks = self._state
+        least = max(_TIDY_POINTS, _TIDY_POINTS_A_TABLE * len(tables))
+        if sum(map(len, blocks)) >= least:
+            with self._group_lock:
+                for table in self._tables(self.view()).values():
+                    if table.is_read:
+                        table.runs(overwrite=self._overwrite)
+
+    def _merge_long(self) -> None:
+        """Merge long runs, while others read and write."""
+        for number, table in self._state.tables.items():
+            while runs := table.long_runs():
+                merged = merge_runs(runs, overwrite=self._overwrite)
+                with self._group_lock:
+                    now = self._state.tables.get(number)
+                    if now is not None:
+                        now.put(merged, runs)
+                if now is not table:  # newer pieces came, or rows were deleted: the next time
+                    break
 
     def measurements(self, view: MemtableView) -> list[int]:
         """Return the numbers of the measurements that have rows in a view, ascending."""

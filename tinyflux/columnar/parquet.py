@@ -236,6 +236,7 @@ class ParquetStorage(LiveReader, ItemStorage):
         """Store the points that types and limits allow; reject the others."""
         if self._flushing is not None:
             self._flushing.make_room()
+        self._state.layers.memtable.tidy()
         # Before the lock and before the index learns anything: it takes time and may refuse.
         payload = b"" if self._log is None else encode(batch)
         entry = None

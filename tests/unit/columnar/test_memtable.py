@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tinyflux.batch import BatchBuilder, FieldType, series_key
+from tinyflux.columnar import memtable as memtable_module
 from tinyflux.columnar.intake import Intake
 from tinyflux.columnar.memtable import Memtable, MemtableView, Table
+from tinyflux.columnar.scan import merge_runs
 from tinyflux.columnar.series import SeriesIndex
 
 if TYPE_CHECKING:
+    import pytest
+
     from tinyflux.columnar.scan import Run
 
 
@@ -111,6 +115,90 @@ def test_small_writes_and_reads_keep_few_runs() -> None:
         assert writer.memtable.view().measurements() == [0]
         assert len(writer.runs("cpu")) <= 10
     assert writer.times("cpu") == list(range(1000))
+
+
+def test_the_writer_sorts_and_merges_what_somebody_reads() -> None:
+    writer = Writer(overwrite=True)
+    builder = BatchBuilder()
+    for time in range(5000):
+        builder.add(series_key("cpu", []), time, [("a", time)])
+    batch = builder.build()
+    for n_written in range(1, 61):
+        writer.memtable.append(writer.intake.take(batch).block)
+        writer.memtable.tidy()
+        tables, waiting = writer.memtable._state
+        if n_written == 1:  # nobody read so far
+            assert len(waiting) == 1
+            writer.runs("cpu")
+        else:
+            assert not waiting
+            assert not tables[0]._pieces
+    assert len(writer.runs("cpu")) <= 16
+    merged = merge_runs(writer.runs("cpu"), overwrite=True)
+    assert merged.times.tolist() == list(range(5000))
+
+
+def test_readers_see_all_that_was_written_while_the_writer_tidies(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in [("_FAN", 2), ("_TIDY_POINTS", 1), ("_TIDY_POINTS_A_TABLE", 1)]:
+        monkeypatch.setattr(memtable_module, name, value)
+    monkeypatch.setattr(memtable_module, "_BY_READERS", (0, 2, 8))
+    monkeypatch.setattr(memtable_module, "_BY_WRITER", (8, 64, 512))
+    writer = Writer(overwrite=True)
+    n_times, n_writes = 7, 600
+    written = 0
+    failures: list[object] = []
+
+    def read() -> None:
+        while written < n_writes and not failures:
+            least = written
+            run = merge_runs(writer.runs("cpu"), overwrite=True)
+            found = dict(zip(run.times.tolist(), run.columns["a"].values.tolist(), strict=True))
+            # The last write of each time that was there before; the next may be there, too.
+            for number in range(max(0, least - n_times), least):
+                if found.get(number % n_times, -1) < number:
+                    failures.append((number, found))
+
+    writer.write(("cpu", 0, {"a": 0}))
+    readers = [threading.Thread(target=read) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    for number in range(n_writes):
+        writer.write(("cpu", number % n_times, {"a": number}))
+        written = number + 1
+        writer.memtable.tidy()
+        if number % 50 == 0:
+            writer.memtable.rewrite([0], lambda run: run)
+    for reader in readers:
+        reader.join()
+    assert not failures
+    run = merge_runs(writer.runs("cpu"), overwrite=True)
+    assert run.columns["a"].values.tolist() == [
+        max(n for n in range(n_writes) if n % n_times == time) for time in range(n_times)
+    ]
+
+
+def test_a_delete_is_not_undone_by_a_merge_that_was_under_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memtable_module, "_FAN", 2)
+    monkeypatch.setattr(memtable_module, "_BY_READERS", (0,))
+    monkeypatch.setattr(memtable_module, "_BY_WRITER", (0, 100))
+    writer = Writer(overwrite=True)
+    for time in range(2):
+        writer.write(("cpu", time, {"a": time}))
+        writer.runs("cpu")
+
+    def merge_and_delete(runs: list[Run], *, overwrite: bool) -> Run:
+        merged = merge_runs(runs, overwrite=overwrite)
+        monkeypatch.undo()
+        writer.memtable.rewrite([0], lambda run: run.keep(run.times > 0))
+        return merged
+
+    monkeypatch.setattr(memtable_module, "merge_runs", merge_and_delete)
+    writer.memtable.tidy()
+    assert writer.times("cpu") == [1]
 
 
 def test_a_measurement_that_nobody_reads_is_sorted_now_and_then() -> None:

@@ -1,5 +1,7 @@
 """Whatever is done to a store, it holds what a list of dicts would hold. Both overwrite modes, in
 memory and on disk.
+
+Memtables tidy and merge here at a few rows already.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from tinyflux.batch import BatchBuilder, FieldValue, PointBatch, series_key
+from tinyflux.columnar import memtable
 from tinyflux.columnar.base import DeleteRequest, Frame, Replacement, ScanRequest
 from tinyflux.columnar.parquet import ParquetStorage
 from tinyflux.columnar.points import field_dicts
@@ -22,7 +25,7 @@ from tinyflux.errors import QueryError
 from tinyflux.queries import FieldQuery, TagQuery
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from tinyflux.columnar.base import Reader
 
@@ -39,6 +42,17 @@ VALUES: dict[str, st.SearchStrategy[FieldValue]] = {
     "b": st.booleans(),
     "x": st.integers(0, 9),
 }
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _small_runs() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(memtable, "_FAN", 3)
+        patch.setattr(memtable, "_BY_READERS", (0, 2, 4))
+        patch.setattr(memtable, "_BY_WRITER", (4, 8, 16))
+        patch.setattr(memtable, "_TIDY_POINTS", 2)
+        patch.setattr(memtable, "_TIDY_POINTS_A_TABLE", 1)
+        yield
 
 
 @st.composite
