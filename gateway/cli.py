@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from gateway.app import Edge
     from tinyflux.columnar.summary import Summary
 
+_SWITCH_S: Final = 0.001  # after how long a thread that computes lets another one run
 _M_TRIM_THRESHOLD: Final = -1  # glibc malloc.h
 _M_MMAP_THRESHOLD: Final = -3
 _M_ARENA_MAX: Final = -8
@@ -89,6 +90,7 @@ def serve(config: Path | None, **flags: object) -> None:
             format="%(asctime)s %(levelname)s %(name)s %(message)s",
             stream=sys.stderr,
         )
+        sys.setswitchinterval(_SWITCH_S)  # a query must change threads a few times
         _tune_malloc(settings.memory_bytes or default_bytes())
         _allow_open_files()
         listener = _listen(settings)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 import subprocess
 import sys
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -399,6 +401,36 @@ def test_only_one_carriage_return_before_a_line_feed_is_ignored() -> None:
     assert parsed.batch.times.tolist() == [1] * 9
     assert {error.reason for error in parsed.errors[1:]} == {"bad timestamp"}
     assert parsed.bad_lines == 10
+
+
+def test_other_threads_run_while_a_long_body_of_known_lines_is_read() -> None:
+    line = b"cpu,host=a f=1,g=2,h=3 1\n"
+    parser = Parser()
+    parser.parse(line, now_ns=NOW_NS)
+    body, starts, is_over = line * 200_000, 0, threading.Event()
+
+    def count() -> None:
+        nonlocal starts
+        while not is_over.is_set():
+            starts += 1
+            time.sleep(0)
+
+    before_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-4)
+    other = threading.Thread(target=count)
+    other.start()
+    try:
+        known = parser._bulk.known(1) if parser.is_native else None
+        first = starts
+        if known is None:
+            parser.parse(body, now_ns=NOW_NS)
+        else:
+            assert known.read(body, 0, NOW_NS) == len(body)  # one call of compiled code
+        assert starts - first > 10
+    finally:
+        is_over.set()
+        other.join()
+        sys.setswitchinterval(before_s)
 
 
 def test_batch_does_not_view_the_body() -> None:
