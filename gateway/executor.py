@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,7 +32,7 @@ from gateway.ordering import having_rows, ordered
 from gateway.parts import GroupLimit, can_be_read_in_parts, limit_rows, opened, read_parts
 from gateway.planner import compile_select, plan
 from gateway.rows import Axis, Col, evaluate
-from gateway.sources import AnswerReader, Snapshots, Table, resolve, tables_of, united
+from gateway.sources import Snapshots, SubqueryReader, Table, resolve, tables_of
 from gateway.streams import axis_of, read_rows, read_streams
 from gateway.timerange import TimeRange
 from gateway.windowed import Grid, read_grid
@@ -41,7 +42,7 @@ from tinyflux.columnar.base import ScanRequest
 from tinyflux.errors import LimitExceeded, QueryError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from gateway.plan import Plan, Shape
     from gateway.points import Points
@@ -155,21 +156,15 @@ class _Run:
         return answers
 
     def _tables(self, shape: Shape) -> list[Table]:
-        shapes = [shape]
-        if shape.fill_age_ns:
-            # Subqueries answer the range that they are asked for: ask for what is before it too.
-            start_ns = max(shape.bounds.start_ns - shape.fill_age_ns, MIN_TIME_NS)
-            before = TimeRange(start_ns, shape.bounds.start_ns - 1, has_start=True, has_end=True)
-            shapes.append(shape._replace(bounds=before))
         sources = shape.select.sources
         unnamed = [one for one in sources if not isinstance(one, ast.NamedSource)]
         if len(unnamed) == len(sources):
-            return resolve(unnamed, self.snapshots, lambda inner: self._answers(inner, shapes))
-        return tables_of(united([AnswerReader(self._join(one)) for one in shapes]))
-
-    def _answers(self, select: ast.Select, shapes: list[Shape]) -> Reader:
-        """Return the answers of a subquery to queries around it that differ in their range."""
-        return united([AnswerReader(self._subquery(select, shape)) for shape in shapes])
+            return resolve(
+                unnamed,
+                self.snapshots,
+                lambda inner: _reader(shape, partial(self._subquery, inner)),
+            )
+        return tables_of(_reader(shape, self._join))
 
     def _join(self, shape: Shape) -> list[Answer]:
         return join(
@@ -233,7 +228,7 @@ class _Run:
         scan = self._scan(made, table)
         if scan.start_ns > scan.end_ns:
             return None
-        for part in narrowed(made):
+        for part in narrowed(made) if table.reader.can_stretch else ():
             bounds = part.shape.bounds
             some = replace(scan, start_ns=bounds.start_ns, end_ns=bounds.end_ns)
             grid = read_grid(part, table, some, self.session)
@@ -349,6 +344,21 @@ def _emitted(columns: list[tuple[str, Col]], axis: Axis) -> Bools:
     for _, column in columns[1:]:
         keep |= axis.in_range & column.emits
     return keep
+
+
+def _reader(shape: Shape, run: Callable[[Shape], list[Answer]]) -> Reader:
+    """Return the answers to a query around a subquery, in each range that it asks for."""
+    bounds = shape.bounds
+    ranges = [(bounds.start_ns, bounds.end_ns)]
+    if shape.fill_age_ns:  # a series may have points before the range alone
+        before_ns = max(bounds.start_ns - shape.fill_age_ns, MIN_TIME_NS)
+        ranges.append((before_ns, bounds.start_ns - 1))
+
+    def within(start_ns: int, end_ns: int) -> list[Answer]:
+        has_end = bounds.has_end or end_ns != bounds.end_ns
+        return run(shape._replace(bounds=TimeRange(start_ns, end_ns, bounds.has_start, has_end)))
+
+    return SubqueryReader(within, ranges)
 
 
 def _has_windows(select: ast.Select, outer: Shape) -> bool:

@@ -37,6 +37,7 @@ class Shape(NamedTuple):
         tag_dimensions: The names and regexes of GROUP BY, `*` as a Wildcard.
         bounds: The selected interval, defaults filled in.
         condition: WHERE without time.
+        reach: Of a subquery, the interval of the query around it: nothing beyond is looked at.
     """
 
     select: ast.Select
@@ -48,6 +49,7 @@ class Shape(NamedTuple):
     tag_dimensions: tuple[ast.Expr, ...]
     bounds: TimeRange
     condition: ast.Expr | None
+    reach: TimeRange | None = None
 
     @property
     def fill_age_ns(self) -> int:

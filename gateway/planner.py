@@ -75,7 +75,8 @@ def compile_select(select: ast.Select, now_ns: int, within: Shape | None = None)
         rest = both(rest, times_alone(within.condition))
     if shape.windows is not None and not shape.is_raw and not bounds.has_end:
         bounds = TimeRange(bounds.start_ns, min(bounds.end_ns, now_ns), bounds.has_start, False)
-    return shape._replace(bounds=bounds, condition=rest)
+    reach = None if within is None else within.bounds
+    return shape._replace(bounds=bounds, condition=rest, reach=reach)
 
 
 def _shape(select: ast.Select, now_ns: int, within: Shape | None) -> Shape:

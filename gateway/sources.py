@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from gateway.answers import Answer
     from gateway.session import Session
     from tinyflux.columnar.base import Gap
+
+
+_SOURCE_BITS: Final = 40  # of the id of a series say which it is in its source, the others which
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,7 +119,7 @@ def _tables(reader: Reader, name: str) -> list[Table]:
     if not fields:
         return []
     schema = Schema(fields, frozenset(reader.tag_keys(name)))
-    return [Table(name, reader, schema, isinstance(reader, AnswerReader))]
+    return [Table(name, reader, schema, isinstance(reader, SubqueryReader))]
 
 
 def united(readers: Sequence[Reader]) -> Reader:
@@ -169,9 +172,8 @@ class _FrameReader(Reader):
         """Yield the matching rows."""
         for frame in self._frames(request.measurement):
             keep = (frame.times >= request.start_ns) & (frame.times <= request.end_ns)
-            if request.query is not None:
-                keep &= match_rows(request.query, frame)
             found = frame if keep.all() else filter_rows(frame, keep)
+            found = _matching(found, request.query)
             if len(found):
                 yield _narrowed(found, request.fields)
 
@@ -184,6 +186,13 @@ class _FrameReader(Reader):
         return sum(
             len(frame.series) for name in self.measurements() for frame in self._frames(name)
         )
+
+
+def _matching(frame: Frame, query: Query | None) -> Frame:
+    if query is None or not len(frame):
+        return frame
+    keep = match_rows(query, frame)
+    return frame if keep.all() else filter_rows(frame, keep)
 
 
 def _narrowed(frame: Frame, fields: Sequence[str] | None) -> Frame:
@@ -206,6 +215,51 @@ class AnswerReader(_FrameReader):
     def _frames(self, measurement: str) -> Iterator[Frame]:
         if measurement in self._by_name:
             yield self._by_name[measurement].to_frame()
+
+
+class SubqueryReader(_FrameReader):
+    """What a subquery answers, run for each range of time that is asked for.
+
+    Its rows are all there is in a range, whatever their times: a window begins before the range
+    that cuts it, and forecasts come behind it. Fields, tags and series are those of the ranges that
+    were asked for so far.
+
+    Args:
+        run: Answers the subquery in a closed time interval, ns.
+        ranges: Those that are asked for at once.
+    """
+
+    def __init__(
+        self, run: Callable[[int, int], Sequence[Answer]], ranges: Sequence[tuple[int, int]]
+    ) -> None:
+        self._run = run
+        self._answers = {bounds: AnswerReader(run(*bounds)) for bounds in ranges}
+
+    def measurements(self) -> list[str]:
+        """Return the names of the answers, sorted."""
+        readers = self._answers.values()
+        return sorted({name for reader in readers for name in reader.measurements()})
+
+    def scan(self, request: ScanRequest) -> Iterator[Frame]:
+        """Yield the rows in a range that match the query."""
+        bounds = request.start_ns, request.end_ns
+        if bounds not in self._answers:
+            self._answers[bounds] = AnswerReader(self._run(*bounds))
+        number = list(self._answers).index(bounds)
+        for frame in self._answers[bounds].scan(ScanRequest(request.measurement, request.query)):
+            yield _narrowed(_renumbered(frame, number), request.fields)
+
+    def _frames(self, measurement: str) -> Iterator[Frame]:
+        for number, reader in enumerate(self._answers.values()):
+            for frame in reader.scan(ScanRequest(measurement)):
+                yield _renumbered(frame, number)
+
+
+def _renumbered(frame: Frame, number: int) -> Frame:
+    """Return a frame of the source of a number: every source numbers its series from 0."""
+    ids = frame.series.ids + (number << _SOURCE_BITS)
+    series = SeriesSet(frame.series.measurement, ids, frame.series.columns)
+    return Frame(series, frame.offsets, frame.times, frame.columns)
 
 
 class UnionReader(_FrameReader):
@@ -231,15 +285,23 @@ class UnionReader(_FrameReader):
             found += reader.extent(replace(request, series=series))
         return found
 
+    def scan(self, request: ScanRequest) -> Iterator[Frame]:
+        """Yield the matching rows of every source."""
+        whole = replace(request, query=None, fields=None, series=None)
+        for number, reader in enumerate(self._readers):
+            for frame in reader.scan(whole):
+                found = _matching(_renumbered(frame, number), request.query)
+                if len(found):
+                    yield _narrowed(found, request.fields)
+
     def _frames(self, measurement: str) -> Iterator[Frame]:
-        first_id = 0
-        for reader in self._readers:
-            for frame in reader.scan(ScanRequest(measurement)):
-                ids = frame.series.ids + first_id
-                series = SeriesSet(measurement, ids, frame.series.columns)
-                yield Frame(series, frame.offsets, frame.times, frame.columns)
-            # Every source numbers its series from 0: keep them apart.
-            first_id += 1 << 32
+        for number, reader in enumerate(self._readers):
+            frames = (
+                reader._frames(measurement)  # noqa: SLF001 - a class of this module
+                if isinstance(reader, _FrameReader)
+                else reader.scan(ScanRequest(measurement))
+            )
+            yield from (_renumbered(frame, number) for frame in frames)
 
 
 class CastReader(_FrameReader):

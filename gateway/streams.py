@@ -57,7 +57,7 @@ def read_rows(made: Plan, table: Table, scan: ScanRequest, session: Session) -> 
     if call is None:
         return read_points(made, table, scan, session)
     if _is_transformed(call, made):
-        wide = widen(shape.bounds, shape.windows, descending=shape.select.descending)
+        wide = widen(shape)
         scan = replace(scan, start_ns=wide.start_ns, end_ns=wide.end_ns)
     points = read_points(made, table, scan, session)
     return None if points is None else choose(call, points, made, table)

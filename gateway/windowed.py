@@ -24,12 +24,11 @@ from tinyflux.batch import Bools, FieldType, Int64s
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from gateway.plan import Plan
+    from gateway.plan import Plan, Shape
     from gateway.session import Session
     from gateway.sources import Table
     from gateway.timerange import TimeRange
     from tinyflux.columnar.base import AggregateTable, ScanRequest, SeriesSet, Values
-    from tinyflux.windows import Windows
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,7 +64,7 @@ def read_grid(made: Plan, table: Table, scan: ScanRequest, session: Session) -> 
     points = made.lone_selector is not None and (shape.windows is None or bool(_beside(made)))
     plain = aggregate(made, table, scan, made.leaves, aux, session, points=points)
     if made.transformed:
-        widened = widen(shape.bounds, shape.windows, descending=shape.select.descending)
+        widened = widen(shape)
         wide_scan = replace(scan, start_ns=widened.start_ns, end_ns=widened.end_ns)
         wide = aggregate(made, table, wide_scan, made.transformed, (), session)
         bounds = bounds if wide is None else widened
@@ -74,7 +73,7 @@ def read_grid(made: Plan, table: Table, scan: ScanRequest, session: Session) -> 
     if not groups:
         return None
     session.interrupt.check()
-    frame = _frame(made, groups, bounds, answers, session)
+    frame = _frame(made, groups, bounds, plain, wide, session)
     leaves: dict[ast.Expr, Col] = {}
     times = None
     if plain is not None:
@@ -90,12 +89,15 @@ def read_grid(made: Plan, table: Table, scan: ScanRequest, session: Session) -> 
     return Grid(frame.axis(times), frame.ordered_groups(), filled, inner, has_all)
 
 
-def widen(bounds: TimeRange, windows: Windows | None, *, descending: bool) -> TimeRange:
-    """Return the range with the window that transformations read before it."""
-    if windows is None:
+def widen(shape: Shape) -> TimeRange:
+    """Return the range of a query with the window that transformations read before it."""
+    bounds, reach = shape.bounds, shape.reach
+    if shape.windows is None:
         return bounds
-    start_ns, end_ns = windows.widened(bounds.start_ns, bounds.end_ns)
-    if descending:
+    start_ns, end_ns = shape.windows.widened(bounds.start_ns, bounds.end_ns)
+    if reach is not None:  # as in influxd: the query around it reads no more than its interval
+        start_ns, end_ns = max(start_ns, reach.start_ns), min(end_ns, reach.end_ns)
+    if shape.select.descending:
         return bounds._replace(end_ns=end_ns)
     return bounds._replace(start_ns=start_ns) if bounds.has_start else bounds
 
@@ -414,7 +416,8 @@ def _frame(
     made: Plan,
     groups: list[tuple[str, ...]],
     bounds: TimeRange,
-    answers: list[Aggregated],
+    plain: Aggregated | None,
+    wide: Aggregated | None,
     session: Session,
 ) -> _Frame:
     windows = made.shape.windows
@@ -423,7 +426,13 @@ def _frame(
     inner = made.shape.bounds
     ends = np.array((bounds.start_ns, bounds.end_ns, inner.start_ns, inner.end_ns), np.int64)
     first, last, inner_first, inner_last = windows.number(ends).tolist()
-    found = [answer.table.windows for answer in answers if len(answer.table.windows)]
+    found = [one.table.windows for one in (plain, wide) if one and len(one.table.windows)]
+    # What a subquery answers in an interval may begin before it, and forecasts come behind it.
+    first = min([first, *(int(numbers[0]) for numbers in found)])
+    last = max([last, *(int(numbers[-1]) for numbers in found)])
+    if plain is not None and len(plain.table.windows):
+        inner_first = min(inner_first, int(plain.table.windows[0]))
+        inner_last = max(inner_last, int(plain.table.windows[-1]))
     numbers = None
     if made.shape.select.fill is ast.Fill.NONE:  # no row outside of the data: "all time" is cheap
         numbers = found[0] if len(found) == 1 else np.unique(np.concatenate(found))

@@ -192,8 +192,10 @@ class Statements:
         outer = self.rng.choice(("sum", "mean", "count", "spread"))
         dims = self.rng.choice(("", "GROUP BY h", "GROUP BY time(1m)", "GROUP BY time(1m), h"))
         having = self._maybe("x > 0 AND ", 0.3)
-        # InfluxDB loses inner windows that start before the outer range: so it starts with one.
-        low, high = START_S + self.rng.choice((0, 60, 300)), START_S + self.rng.choice((420, 600))
+        # Without outer windows InfluxDB answers nothing when the first inner window begins before
+        # the range: so it starts with one.
+        lows = (0, 60, 300, 7, 75, 310) if "time(" in dims else (0, 60, 300)
+        low, high = START_S + self.rng.choice(lows), START_S + self.rng.choice((420, 600))
         where = f"WHERE {having}time >= {low}s AND time < {high}s"
         return f"SELECT {outer}(x) FROM ({source}) {where} {dims}"
 
