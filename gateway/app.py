@@ -148,7 +148,7 @@ def create_app(settings: Settings, *, in_memory: bool = False) -> Edge:
             Route("/api/v2/buckets/{id:path}", buckets.bucket, methods=["GET", "PATCH", "DELETE"]),
             Route("/ping", status.ping),
             Route("/status", status.status),
-            Route("/health", status.health),
+            Route("/health", status.health, methods=["GET", "OPTIONS"]),
             Route("/debug/vars", status.debug_vars),
             Route("/metrics", status.metrics),
         ],
@@ -172,7 +172,7 @@ def _other_writes(intake: Intake, v2: V2Endpoints, settings: Settings) -> list[R
     return [
         Route("/api/v1/prom/write", remote_write, methods=["POST"]),
         Route("/api/v2/write", write_v2, methods=["POST", "OPTIONS"]),
-        Route("/api/v2/query", v2.query, methods=["POST"]),
+        Route("/api/v2/query", v2.query, methods=["POST", "OPTIONS"]),
         Route("/api/v2/delete", v2.delete, methods=["POST"]),
         Route("/api/v3/write_lp", write_v3, methods=["POST", "OPTIONS"]),
     ]

@@ -47,7 +47,10 @@ class BucketEndpoints:
         self._settings = settings
 
     async def buckets(self, request: Request) -> Response:
-        """List the buckets that the user sees, or those of one `name` or `id`; POST creates one."""
+        """List the buckets that the user sees, or those of one `name` or `id`; POST creates one.
+
+        A page has `limit` of them, from `offset` or behind the id `after`; `links` has the next.
+        """
         user = await self._authentication.user(request.scope)
         if request.method == "POST":
             return await self._create(request, user)
@@ -61,8 +64,15 @@ class BucketEndpoints:
             if not wanted or wanted == f"{database.name}/{policy.name}"
         ]
         first = _count(parameters, "offset", 0)
+        if after := parameters.get("after"):
+            ids = [bucket["id"] for bucket in found]
+            first = ids.index(after) + 1 if after in ids else len(ids)
         limit = min(_count(parameters, "limit", MAX_BUCKETS), MAX_BUCKETS)
-        return _json({"buckets": found[first : first + limit]})
+        end = first + limit
+        links = {"self": f"/api/v2/buckets?limit={limit}&offset={first}"}
+        if limit and end < len(found):
+            links["next"] = f"/api/v2/buckets?limit={limit}&offset={end}"
+        return _json({"links": links, "buckets": found[first:end]})
 
     async def bucket(self, request: Request) -> Response:
         """Answer one bucket; PATCH changes how long its points are kept, DELETE drops it."""

@@ -68,8 +68,10 @@ class StatusEndpoints:
         """Answer 204."""
         return Response(status_code=204, headers={"content-type": "application/json"})
 
-    async def health(self, request: Request) -> Response:  # noqa: ARG002
+    async def health(self, request: Request) -> Response:
         """Answer as influxd from 1.8 on does when it is well."""
+        if request.method == "OPTIONS":
+            return Response()
         return _json(
             {
                 "checks": [],

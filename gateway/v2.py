@@ -121,6 +121,8 @@ class V2Endpoints:
 
     async def query(self, request: Request) -> Response:
         """Refuse Flux as influxd does where it is switched off."""
+        if request.method == "OPTIONS":
+            return Response()
         await self._authentication.user(request.scope)
         raise Forbidden("Flux query service disabled. Ask InfluxQL at /query instead.")
 

@@ -286,6 +286,10 @@ def test_influxdb_client_deletes_and_manages_buckets(v2: InfluxDB2Client, server
     found = v2.buckets_api().find_bucket_by_name("t/autogen")
     assert found.retention_rules[0].every_seconds == 0
     assert v2.buckets_api().find_bucket_by_name("t/nowhere") is None
+    server.query("CREATE DATABASE t2; CREATE DATABASE t3")
+    names = [bucket.name for bucket in v2.buckets_api().find_buckets_iter(limit=1)]
+    assert len(names) == len(set(names))
+    assert {"t/autogen", "t2/autogen", "t3/autogen"} <= set(names)
     rules = [BucketRetentionRules(type="expire", every_seconds=7200)]
     made = v2.buckets_api().create_bucket(bucket_name="t/new", org="0" * 16, retention_rules=rules)
     made.retention_rules[0].every_seconds = 86_400
