@@ -46,12 +46,10 @@ def _guess(times: Int64s, low: Int64s, high: Int64s, needles: Int64s, side: Side
     """Return int64[k], places within the ranges: the right ones where times are regular."""
     last = high - 1
     first_ns = times.take(low, mode="clip").astype(np.float64)
-    with np.errstate(all="ignore"):  # ranges of one row or none: any place will do
-        share = (needles - first_ns) / (times.take(last, mode="clip") - first_ns)
-        rows = share * (last - low)
+    whole_ns = np.maximum(times.take(last, mode="clip") - first_ns, 1)  # of a row or none: anything
+    rows = (needles - first_ns) / whole_ns * (last - low)
     rows = np.ceil(rows - _ROUNDING) if side == "left" else np.floor(rows + _ROUNDING) + 1
-    np.nan_to_num(rows, copy=False)
-    places: Int64s = low + np.clip(rows, 0, high - low).astype(np.int64)
+    places: Int64s = low + np.maximum(np.minimum(rows, high - low), 0).astype(np.int64)
     return places
 
 

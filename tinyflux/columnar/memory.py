@@ -317,7 +317,8 @@ def trim() -> None:
 def resident_bytes() -> int:
     """Return the resident memory of the process; 0 where /proc does not tell."""
     try:
-        pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
+        with open("/proc/self/statm", "rb", buffering=0) as file:  # noqa: PTH123  # Path: 5 times as long
+            pages = file.read().split()[1]
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError):
         return 0

@@ -150,7 +150,9 @@ def cut(
             places.append(slice(first - start, max(last, first) - start))
     else:
         rows = np.repeat(low - offsets[:-1], lengths) + np.arange(offsets[-1])
-        parts: list[Int64s] = np.split(rows, np.searchsorted(rows, ends)[:-1])
+        parts: list[Int64s] = [rows]
+        if len(ends) > 1:
+            parts = np.split(rows, np.searchsorted(rows, ends)[:-1])
         for part, start in zip(parts[1:], ends[:-1], strict=True):
             part -= start  # noqa: PLW2901  # in place
         places += parts
