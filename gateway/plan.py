@@ -38,6 +38,7 @@ class Shape(NamedTuple):
         bounds: The selected interval, defaults filled in.
         condition: WHERE without time.
         reach: Of a subquery, the interval of the query around it: nothing beyond is looked at.
+        skips_empty: A window without a value is no row.
     """
 
     select: ast.Select
@@ -50,6 +51,7 @@ class Shape(NamedTuple):
     bounds: TimeRange
     condition: ast.Expr | None
     reach: TimeRange | None = None
+    skips_empty: bool = False
 
     @property
     def fill_age_ns(self) -> int:

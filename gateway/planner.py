@@ -15,7 +15,7 @@ from gateway.conditions import check_condition, compile_condition
 from gateway.dimensions import asks_for_now, split_dimensions
 from gateway.errors import StatementError
 from gateway.expansion import Schema, column_names, expand_dimensions, expand_fields
-from gateway.functions.registry import Kind, is_kind
+from gateway.functions.registry import FORECASTS, Kind, is_kind
 from gateway.functions.transforms import READS_ONE_WINDOW_BEFORE
 from gateway.functions.types import type_of
 from gateway.functions.validate import check_call
@@ -98,6 +98,9 @@ def _shape(select: ast.Select, now_ns: int, within: Shape | None) -> Shape:
     _check_mix(select, calls, is_raw=is_raw)
     _check_grouping(select, calls, windows, is_raw=is_raw)
     _check_fill_age(select, windows, is_raw=is_raw, rows_call=_rows_call(calls))
+    skips_empty = windows is not None and _skips_empty(select, calls)
+    if skips_empty and select.fill is not ast.Fill.LINEAR:
+        select = replace(select, fill=ast.Fill.NONE)  # which makes no empty windows
     return Shape(
         select=select,
         is_raw=is_raw,
@@ -108,6 +111,28 @@ def _shape(select: ast.Select, now_ns: int, within: Shape | None) -> Shape:
         tag_dimensions=tag_dimensions,
         bounds=ALWAYS,
         condition=None,
+        skips_empty=skips_empty,
+    )
+
+
+def _skips_empty(select: ast.Select, calls: Iterable[ast.Call]) -> bool:
+    """Return whether an empty window is no row of the answer, although nothing says fill(none).
+
+    Transformations give none, and INTO writes none. An empty window counts 0, and what is filled
+    with a number or the previous value is not empty.
+    """
+    return (
+        select.fill in {None, ast.Fill.NULL, ast.Fill.LINEAR}
+        and not any(call.name == "count" or call.name in FORECASTS for call in calls)
+        and not any(is_kind(call.name, Kind.ROWS) for call in calls)
+        and (
+            select.target is not None
+            or all(
+                is_kind(call.name, Kind.TRANSFORM)
+                for item in select.fields
+                for call in outermost_calls(item.expr)
+            )
+        )
     )
 
 

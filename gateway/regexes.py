@@ -12,10 +12,11 @@ from gateway.errors import StatementError
 
 _MAX_PATTERN_BYTES: Final = 65_536
 _MAX_MEMORY_BYTES: Final = 8 << 20
+_UNANCHORED: Final = re2._re2.RE2.Anchor.UNANCHORED  # noqa: SLF001
 
 
 class _Compiled(Protocol):
-    def search(self, text: str) -> object: ...
+    def Match(self, anchor: int, text: bytes, start: int, end: int) -> list[tuple[int, int]]: ...  # noqa: N802
 
 
 class Regex:
@@ -29,7 +30,11 @@ class Regex:
 
     def __call__(self, text: object) -> bool:
         """Return whether the pattern is found in a text; False for what is no text."""
-        return isinstance(text, str) and self._compiled.search(text) is not None
+        if not isinstance(text, str):
+            return False
+        # What `search` asks itself, without the objects that it makes of a match: a seventh of it.
+        data = text.encode()
+        return self._compiled.Match(_UNANCHORED, data, 0, len(data))[0][0] >= 0
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Regex) and other.pattern == self.pattern
@@ -61,8 +66,9 @@ def _compile(pattern: str) -> _Compiled:
     options = re2.Options()
     options.max_mem = _MAX_MEMORY_BYTES
     options.log_errors = False
+    options.never_capture = True
     try:
-        compiled: _Compiled = re2.compile(pattern, options)
+        compiled: _Compiled = re2.compile(pattern, options)._regexp  # noqa: SLF001
     except re2.error as exc:
         text = exc.args[0].decode() if isinstance(exc.args[0], bytes) else str(exc.args[0])
         raise StatementError(f"error parsing regexp: {text}") from None

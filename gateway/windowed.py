@@ -437,8 +437,10 @@ def _frame(
     if made.shape.select.fill is ast.Fill.NONE:  # no row outside of the data: "all time" is cheap
         numbers = found[0] if len(found) == 1 else np.unique(np.concatenate(found))
         numbers = numbers[(numbers >= first) & (numbers <= last)]
-    elif not bounds.has_start:
+    elif not bounds.has_start or made.shape.skips_empty:
         first = max(first, min(int(windows[0]) for windows in found))
+    if made.shape.skips_empty:
+        last = min(last, max(int(windows[-1]) for windows in found))
     cells = (last - first + 1 if numbers is None else len(numbers)) * len(groups)
     check_windows(cells, session.settings)
     check_rows(cells, n_columns(made), session)

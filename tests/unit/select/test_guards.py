@@ -113,3 +113,28 @@ def test_difference_of_windows_without_null_rows_is_that_of_neighbours(ask: Ask)
     text = "SELECT difference(mean(v)) FROM m WHERE time >= 0 GROUP BY time(1s) fill(none)"
     [series] = ask(text)["series"]
     assert series["values"] == [[1_700_000_000 + 10 * n, 1] for n in range(1, 100)]
+
+
+@pytest.mark.parametrize("fill", ["", "fill(null)", "fill(none)"])
+def test_windows_that_give_no_row_are_not_made(ask: Ask, fill: str) -> None:
+    for bounds in ("", "WHERE time >= 0"):
+        text = f"SELECT difference(mean(v)) FROM m {bounds} GROUP BY time(1s) {fill}"
+        [series] = ask(text)["series"]
+        assert series["values"] == [[1_700_000_000 + 10 * n, 1] for n in range(1, 100)]
+        text = f"SELECT mean(v) INTO x FROM m {bounds} GROUP BY time(1s) {fill}"
+        assert ask(text)["series"][0]["values"] == [[0, 100]]
+
+
+def test_lines_are_drawn_between_the_data_only(ask: Ask) -> None:
+    text = "SELECT {} FROM m WHERE time >= 0 GROUP BY time(5s) fill(linear)"
+    [series] = ask(text.format("cumulative_sum(mean(v))"))["series"]
+    assert series["values"][:4] == [[1_700_000_000 + 5 * n, n * (n + 1) / 4] for n in range(4)]
+    assert len(series["values"]) == 199
+    assert "max-select-buckets" in ask(text.format("mean(v)"))["error"]
+
+
+def test_empty_windows_that_count_0_are_made(ask: Ask) -> None:
+    where = "time >= 1700000000s AND time < 1700000020s"
+    text = f"SELECT difference(count(v)) FROM m WHERE {where} GROUP BY time(5s)"
+    [series] = ask(text)["series"]
+    assert [change for _, change in series["values"]] == [1, -1, 1, -1]
