@@ -3,8 +3,8 @@
 One thread keeps the parser's caches and the engine's series index single-writer, so a long body
 never blocks the event loop. A request costs two changes of thread: in through a bounded queue, out
 through `done`, which is called once its points are durable. While one group commit runs, the thread
-goes on with the next bodies. A body of bad lines takes long to read: meanwhile the short ones that
-wait are served in between.
+goes on with the next bodies. While a body is read that takes long, the short ones that wait are
+served in between. Statements that run go first, between the steps of a body too.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ MAX_TOGETHER: Final = 256  # bodies that are stored as one batch
 MAX_TOGETHER_BYTES: Final = 1 << 18  # of bodies as sent; beyond, batches pay for themselves
 # Short statements go first: the writer waits for them, at most so many times what its step took.
 _REST: Final = 4
+_PATIENCE_S: Final = 0.005  # of reading a long body before short ones are served
 
 _log = logging.getLogger(__name__)
 
@@ -110,6 +111,7 @@ class Writer:
         self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
         self._later: deque[_Item | None] = deque()  # too long to be served in between
         self._n_nested = 0
+        self._rested_s = self._served_s = 0.0  # when the writer last did so, or began; perf_counter
         # With `always` each write has an fsync of its own.
         self._max_together = 1 if settings.sync == "always" else MAX_TOGETHER
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
@@ -139,14 +141,28 @@ class Writer:
         while (item := self._later.popleft() if self._later else self._queue.get()) is not None:
             items = self._with_short([item])
             del item  # not kept while waiting for the next
+            self._rested_s = self._served_s = time.perf_counter()
             while items:
-                began_s = time.perf_counter()
                 n_stored = self._store_together(items)
                 if not n_stored:
                     self._serve(*items[0])
                 del items[: n_stored or 1]
-                if self._running is not None:
-                    self._running.wait_for_short(_REST * (time.perf_counter() - began_s))
+                self._rest()
+                self._served_s = self._rested_s
+
+    def _rest(self) -> None:
+        """Let the short statements that run go first."""
+        now_s = time.perf_counter()
+        if self._running is not None:
+            self._running.wait_for_short(_REST * (now_s - self._rested_s))
+        self._rested_s = time.perf_counter()
+
+    def _between(self) -> None:
+        """Let others go first, in the middle of reading a body."""
+        self._rest()
+        if self._rested_s - self._served_s > _PATIENCE_S:
+            self._serve_short()
+            self._served_s = time.perf_counter()
 
     def _with_short(self, items: list[_Item]) -> list[_Item]:
         """Return an item with those that wait behind it, as many as may be stored together."""
@@ -260,14 +276,12 @@ class Writer:
             return
         self._n_nested += 1
         try:
-            while True:
+            for _ in range(self._queue.qsize()):  # those that come meanwhile wait for the next time
                 item = self._queue.get_nowait()
                 if item is None or len(item[0].body) > MAX_SHORT_BYTES:
                     self._later.append(item)
                 else:
                     self._serve(*item)
-        except queue.Empty:
-            return
         finally:
             self._n_nested -= 1
 
@@ -280,6 +294,7 @@ class Writer:
         )
         now_ns = time.time_ns()
         parsed = self._read(write, body, now_ns)
+        self._rest()
         if not len(parsed.batch) and not parsed.rejected:
             self._metrics.count(write_points_dropped=parsed.bad_lines)
             acknowledgement.answer(_refusal_of_lines(parsed) if parsed.errors else None)
@@ -309,10 +324,10 @@ class Writer:
 
     def _read(self, write: Write, body: bytes, now_ns: int) -> Parsed:
         if write.read is not None:
-            return write.read(self._parser, body, now_ns, self._serve_short)
+            return write.read(self._parser, body, now_ns, self._between)
         try:
             return self._parser.parse(
-                body, precision=write.precision, now_ns=now_ns, between=self._serve_short
+                body, precision=write.precision, now_ns=now_ns, between=self._between
             )
         except ValueError as exc:  # an unknown precision
             raise BadRequest(str(exc)) from exc

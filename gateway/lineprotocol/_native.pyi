@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 from gateway.lineprotocol.bulk import Entry, Template
 
 def read_lines(
@@ -11,4 +13,5 @@ def read_lines(
     keys: dict[bytes, int],
     layouts: dict[Template, int],
     strings: list[str],
+    between: Callable[[], None] | None,
 ) -> tuple[int, bytes, bytes, bytes]: ...

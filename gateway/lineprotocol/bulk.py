@@ -36,7 +36,7 @@ except ImportError:  # not compiled: everything is read here
     read_lines = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from tinyflux.batch import FieldLayout, Int64s
 
@@ -296,7 +296,15 @@ class Known:
         self._values: list[bytes] = []
         self._rows: list[bytes] = []
 
-    def read(self, text: bytes, start: int, default_ns: int, *, whole: bool = False) -> int:
+    def read(
+        self,
+        text: bytes,
+        start: int,
+        default_ns: int,
+        *,
+        whole: bool = False,
+        between: Callable[[], None] | None = None,
+    ) -> int:
         """Take the lines up to the first that is not known.
 
         Args:
@@ -304,6 +312,7 @@ class Known:
             start: Where a line begins.
             default_ns: The time of lines without one.
             whole: Take all lines or none.
+            between: Called now and then; may read other lines, but not by this object.
 
         Returns:
             Where the line begins that has to be read otherwise: the length of the text if there is
@@ -322,6 +331,7 @@ class Known:
             self._keys,
             self._layouts,
             self._strings,
+            between,
         )
         if whole and end < len(text):
             _shorten(self._keys, n_keys)

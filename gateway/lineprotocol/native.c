@@ -20,7 +20,10 @@ enum kind { KIND_FLOAT = 1, KIND_INTEGER = 2, KIND_STRING = 3, KIND_BOOLEAN = 4 
 
 enum { MAX_NUMBER = 400 }; /* bytes of a number that are copied for the exact conversion */
 
-enum { LINES_AT_ONCE = 256 }; /* some 0.1 ms; then other threads may run, queries above all */
+enum {
+    LINES_AT_ONCE = 256,   /* some 0.1 ms; then other threads may run, queries above all */
+    LINES_BETWEEN = 1024,  /* a multiple; then the caller may do something else */
+};
 
 /* An int64 array that grows. */
 typedef struct {
@@ -500,16 +503,30 @@ read_line(const char *p, const char *end, int64_t unit, int64_t default_ns, cons
     return note_line(caller, lines, entry, PyTuple_GET_ITEM(form, 0), time) < 0 ? NULL : found;
 }
 
+/* Let other threads run, and the caller, which may read other lines by the same objects: nothing borrowed from them is
+ * held between two lines. Returns -1 on an error. */
+static int
+let_others_run(PyObject *between)
+{
+    Py_BEGIN_ALLOW_THREADS
+    Py_END_ALLOW_THREADS
+    if (between == Py_None)
+        return 0;
+    PyObject *nothing = PyObject_CallNoArgs(between);
+    Py_XDECREF(nothing);
+    return nothing == NULL ? -1 : 0;
+}
+
 static PyObject *
 read_lines(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    PyObject *text;
+    PyObject *text, *between;
     Caller caller;
     Py_ssize_t at;
     long long unit, default_ns;
-    if (!PyArg_ParseTuple(args, "SnLLO!O!O!O!O!O!", &text, &at, &unit, &default_ns, &PyDict_Type, &caller.heads,
+    if (!PyArg_ParseTuple(args, "SnLLO!O!O!O!O!O!O", &text, &at, &unit, &default_ns, &PyDict_Type, &caller.heads,
                           &PyList_Type, &caller.order, &PyByteArray_Type, &caller.successors, &PyDict_Type,
-                          &caller.keys, &PyDict_Type, &caller.layouts, &PyList_Type, &caller.strings))
+                          &caller.keys, &PyDict_Type, &caller.layouts, &PyList_Type, &caller.strings, &between))
         return NULL;
     if (unit <= 0 || at < 0 || at > PyBytes_GET_SIZE(text)) {
         PyErr_SetString(PyExc_ValueError, "unit_ns must be positive, start within the text");
@@ -520,10 +537,8 @@ read_lines(PyObject *Py_UNUSED(module), PyObject *args)
     PyObject *answer = NULL;
     if (reserve(&lines.times, 1) == 0 && reserve(&lines.values, 1) == 0 && reserve(&lines.rows, 1) == 0) {
         for (Py_ssize_t n = 1; p < end; n++) {
-            if (n % LINES_AT_ONCE == 0) { /* nothing borrowed is held between two lines */
-                Py_BEGIN_ALLOW_THREADS
-                Py_END_ALLOW_THREADS
-            }
+            if (n % LINES_AT_ONCE == 0 && let_others_run(n % LINES_BETWEEN ? Py_None : between) < 0)
+                break;
             const char *next = after_idle_line(p, end);
             if (next == NULL)
                 next = read_line(p, end, unit, default_ns, &caller, &lines);
@@ -545,9 +560,9 @@ read_lines(PyObject *Py_UNUSED(module), PyObject *args)
 
 static PyMethodDef methods[] = {
     {"read_lines", read_lines, METH_VARARGS,
-     "read_lines(text, start, unit_ns, default_ns, heads, order, successors, keys, layouts, strings) -> "
+     "read_lines(text, start, unit_ns, default_ns, heads, order, successors, keys, layouts, strings, between) -> "
      "(end, times, values, rows)\n\nkeys, layouts and strings get those of the lines read; a row is "
-     "key row << 32 | layout row."},
+     "key row << 32 | layout row. between, if not None, is called now and then."},
     {NULL, NULL, 0, NULL},
 };
 

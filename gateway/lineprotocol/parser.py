@@ -158,8 +158,7 @@ class Parser:
                 a line feed.
             precision: The unit of the timestamps.
             now_ns: The time of lines without timestamp, truncated to the precision.
-            between: Called now and then while lines are read one by one, which may take minutes;
-                it may use the parser.
+            between: Called now and then, as reading may take minutes; it may use the parser.
 
         Raises:
             ValueError: An unknown precision.
@@ -246,7 +245,7 @@ class _Reading:
         while start < len(body):
             if self._bulk.is_native:
                 known = self._bulk.known(self._unit)
-                stop = known.read(body, start, self._default_ns)
+                stop = known.read(body, start, self._default_ns, between=self._between)
                 self._take(known.batch())
                 # A line that is unknown now and then is read alone. Where little is known, ever
                 # more at once is read in bulk.

@@ -433,6 +433,39 @@ def test_other_threads_run_while_a_long_body_of_known_lines_is_read() -> None:
         sys.setswitchinterval(before_s)
 
 
+def test_what_is_done_between_known_lines_may_read_others() -> None:
+    line, other = b'cpu,host=a f=1,s="x" 1\n', b'mem,host=b\\ c f=2,s="y" 2\n'
+    parser = Parser(max_cache_bytes=1000)  # so that it forgets in between
+    parser.parse(line + other, now_ns=NOW_NS)
+    inner: list[Parsed] = []
+
+    def between() -> None:
+        new = b"m%d v=1 1\n" % len(inner)
+        inner.append(parser.parse(new + other * 3, now_ns=NOW_NS))
+
+    rows = list(parser.parse(line * 5000, now_ns=NOW_NS, between=between).batch.rows())
+    assert inner
+    assert rows == [*_rows(line)] * 5000
+    assert all(
+        list(parsed.batch.rows()) == _rows(b"m%d v=1 1\n" % n + other * 3)
+        for n, parsed in enumerate(inner)
+    )
+
+
+def test_error_between_known_lines_is_raised() -> None:
+    line = b"cpu,host=a f=1 1\n"
+    parser = Parser()
+    parser.parse(line, now_ns=NOW_NS)
+
+    def fail() -> None:
+        raise KeyError("stop")
+
+    if parser.is_native:
+        with pytest.raises(KeyError, match="stop"):
+            parser.parse(line * 5000, now_ns=NOW_NS, between=fail)
+    assert len(parser.parse(line * 5000, now_ns=NOW_NS).batch) == 5000
+
+
 def test_batch_does_not_view_the_body() -> None:
     body = bytearray(_many(b'm f=1,s="x" 1'))
     parsed = parse(bytes(body), now_ns=0)

@@ -12,6 +12,7 @@ from gateway.config import Settings
 from gateway.errors import BadRequest, DatabaseNotFound, Overloaded, RetentionPolicyNotFound
 from gateway.metrics import Metrics
 from gateway.policies import PolicyChange
+from gateway.running import RunningQueries
 from gateway.writer import Write, Writer
 from tinyflux.columnar.base import ScanRequest, WriteResult
 from tinyflux.columnar.parquet import ParquetStorage
@@ -257,7 +258,7 @@ def test_short_bodies_that_wait_are_stored_as_one(
         (Write(b"m v=7 7", "nodb"), "nodb"),
         (Write(b"m v=7 7", "t", precision="zz"), "invalid precision"),
         (Write(b"m v=7 7", "t", consistency="zz"), "invalid consistency"),
-        (Write(b"m v=7 7", "t", coding="gzip"), "invalid header"),
+        (Write(b"m value=7 7", "t", coding="gzip"), "invalid header"),
         (Write(b'm v="7', "t"), "unbalanced quotes"),
     ],
     ids=["type", "line", "retention", "database", "precision", "consistency", "coding", "quote"],
@@ -323,7 +324,14 @@ def test_each_body_has_a_sync_of_its_own_in_mode_always(
     writer.close()
 
 
-def test_short_body_is_served_while_a_long_one_of_bad_lines_is_read(writer: Writer) -> None:
+@pytest.mark.parametrize(
+    ("line", "n"),
+    [
+        pytest.param(b"cpu,a=b v=1z\n", 20_000, id="bad lines"),
+        pytest.param(b"cpu,a=b v=1,w=2,x=3 1\n", 300_000, id="good lines"),
+    ],
+)
+def test_short_body_is_served_while_a_long_one_is_read(writer: Writer, line: bytes, n: int) -> None:
     finished: list[str] = []
     all_done = threading.Event()
 
@@ -335,11 +343,25 @@ def test_short_body_is_served_while_a_long_one_of_bad_lines_is_read(writer: Writ
 
         return note
 
-    writer.submit(Write(b"cpu,a=b v=1z\n" * 20_000, "t"), done("long"))
+    writer.submit(Write(line * n, "t"), done("long"))
     writer.submit(Write(b"m v=1 1\n" * 150_000, "t"), done("large"))
     writer.submit(Write(b"m v=1 1\n", "t"), done("short"))
     assert all_done.wait(PATIENCE_S)
     assert finished.index("short") < finished.index("long") < finished.index("large")
+
+
+def test_statements_go_first_within_a_long_body(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog.create_database("t")
+    running = RunningQueries()
+    rests: list[float] = []
+    monkeypatch.setattr(running, "wait_for_short", rests.append)
+    writer = Writer(catalog, Settings(), Metrics(), running)
+    assert outcome(writer, Write(b"m v=1 1\n" * 50_000, "t")) is None
+    writer.close()
+    assert len(rests) > 20
+    assert all(seconds >= 0 for seconds in rests)
 
 
 def test_writer_lives_on_after_an_error_nobody_thought_of(
