@@ -191,14 +191,14 @@ def directory_name(name: str) -> str:
     """Return the directory of a database or policy: its name with `%` and `.` percent-encoded.
 
     Raises:
-        StatementError: `invalid name`: influxd takes none of these either, or the directory could
-            not exist.
+        StatementError: `invalid name` or `name too long`: influxd takes none of these either, or
+            the directory could not exist.
     """
     if not name or name in {".", ".."} or "/" in name or "\\" in name or not name.isprintable():
         raise StatementError("invalid name")
     encoded = name.replace("%", "%25").replace(".", "%2E")
     if len(encoded.encode()) > MAX_NAME_BYTES:
-        raise StatementError("invalid name")
+        raise StatementError("name too long")
     return encoded
 
 

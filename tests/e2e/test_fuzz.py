@@ -160,8 +160,8 @@ def test_extreme_statement_is_answered_or_refused(target: Target, text: str) -> 
 
 
 def test_rows_that_do_not_fit_are_refused_with_the_reason(target: Target) -> None:
-    """fill(previous) needs all rows at once; without it they are read while they are printed."""
-    answer = target.query("SELECT " + ",".join(["f"] * 20_000) + " FROM m fill(previous)")
+    """Sorting needs all rows at once; without it they are read while they are printed."""
+    answer = target.query("SELECT " + ",".join(["f"] * 20_000) + " FROM m ORDER BY f")
     assert b"max-query-bytes limit exceeded: 2000 rows of 20000 columns" in answer
 
 
