@@ -30,7 +30,7 @@ from gateway.logic import calls_of
 from gateway.narrowing import narrowed, needed_rows
 from gateway.ordering import having_rows, ordered
 from gateway.parts import GroupLimit, can_be_read_in_parts, limit_rows, opened, read_parts
-from gateway.planner import compile_select, plan
+from gateway.planner import compile_select, plan, takes_windows
 from gateway.rows import Axis, Col, evaluate
 from gateway.sources import Snapshots, SubqueryReader, Table, resolve, tables_of
 from gateway.streams import axis_of, read_rows, read_streams
@@ -219,6 +219,10 @@ class _Run:
             raise StatementError(
                 "subqueries must be ordered in the same direction as the query itself"
             )
+        if (
+            outer.select.descending and not select.sort_fields
+        ):  # as in influxd: LIMIT and transformations go that way too
+            select = replace(select, is_ordered=True, descending=True)
         if select.fill is None or select.fill is ast.Fill.NULL:
             # An empty window of a subquery is no row for the query around it.
             select = replace(select, fill=ast.Fill.NONE) if _has_windows(select, outer) else select
@@ -363,5 +367,5 @@ def _reader(shape: Shape, run: Callable[[Shape], list[Answer]]) -> Reader:
 
 def _has_windows(select: ast.Select, outer: Shape) -> bool:
     has_own = any(isinstance(d, ast.Call) and d.name == "time" for d in select.dimensions)
-    calls = any(any(calls_of(item.expr)) for item in select.fields)
-    return calls and (has_own or outer.windows is not None)
+    calls = [call for item in select.fields for call in calls_of(item.expr)]
+    return any(map(takes_windows, calls)) and (has_own or outer.windows is not None)

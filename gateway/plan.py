@@ -39,6 +39,8 @@ class Shape(NamedTuple):
         condition: WHERE without time.
         reach: Of a subquery, the interval of the query around it: nothing beyond is looked at.
         skips_empty: A window without a value is no row.
+        unit_ns: The default unit of derivative(): the length of the windows, be it of those around
+            a subquery; 0 is a second.
     """
 
     select: ast.Select
@@ -52,6 +54,7 @@ class Shape(NamedTuple):
     condition: ast.Expr | None
     reach: TimeRange | None = None
     skips_empty: bool = False
+    unit_ns: int = 0
 
     @property
     def fill_age_ns(self) -> int:

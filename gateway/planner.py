@@ -76,7 +76,12 @@ def compile_select(select: ast.Select, now_ns: int, within: Shape | None = None)
     if shape.windows is not None and not shape.is_raw and not bounds.has_end:
         bounds = TimeRange(bounds.start_ns, min(bounds.end_ns, now_ns), bounds.has_start, False)
     reach = None if within is None else within.bounds
-    return shape._replace(bounds=bounds, condition=rest, reach=reach)
+    unit_ns = 0
+    if shape.windows is not None:
+        unit_ns = shape.windows.every_ns
+    elif within is not None:
+        unit_ns = within.unit_ns
+    return shape._replace(bounds=bounds, condition=rest, reach=reach, unit_ns=unit_ns)
 
 
 def _shape(select: ast.Select, now_ns: int, within: Shape | None) -> Shape:
@@ -93,7 +98,7 @@ def _shape(select: ast.Select, now_ns: int, within: Shape | None) -> Shape:
     if within is not None:
         new = [d for d in within.tag_dimensions if d not in tag_dimensions]
         tag_dimensions = (*tag_dimensions, *new)
-        if windows is None and not is_raw:
+        if windows is None and any(map(takes_windows, calls)):
             windows = within.windows
     _check_mix(select, calls, is_raw=is_raw)
     _check_grouping(select, calls, windows, is_raw=is_raw)
@@ -134,6 +139,11 @@ def _skips_empty(select: ast.Select, calls: Iterable[ast.Call]) -> bool:
             )
         )
     )
+
+
+def takes_windows(call: ast.Call) -> bool:
+    """Return whether the windows around a subquery hold for a call: of a point there are none."""
+    return is_kind(call.name, Kind.AGGREGATE, Kind.SELECTOR, Kind.ROWS)
 
 
 # What a dashboard asks again and again has the same shape each time.

@@ -45,7 +45,8 @@ class Axis:
         groups: int64[n], the group of each row; equal ones stand together.
         times: int64[n] ns, in the order of the query within a group.
         in_range: bool[n]; false for rows that were only read for a transformation.
-        interval_ns: The GROUP BY interval, 0 without: the default unit of a derivative of windows.
+        interval_ns: The GROUP BY interval, be it of the query around: the default unit of a
+            derivative; 0 is a second.
     """
 
     groups: Int64s
@@ -226,5 +227,4 @@ def _arguments(name: str, args: tuple[ast.Expr, ...], axis: Axis) -> list[Argume
                 given.append(value)
     if given or name == "elapsed":
         return given or [1]
-    is_windowed = axis.interval_ns > 0 and isinstance(args[0], ast.Call)
-    return [axis.interval_ns if is_windowed else 1_000_000_000]
+    return [axis.interval_ns or 1_000_000_000]

@@ -66,13 +66,14 @@ def read_rows(made: Plan, table: Table, scan: ScanRequest, session: Session) -> 
 def axis_of(points: Points, made: Plan) -> Axis:
     """Return the rows of points as an axis: in range is what is in the windows of the query."""
     windows, bounds = made.shape.windows, made.shape.bounds
+    axis = replace(points.axis(), interval_ns=made.shape.unit_ns)
     if windows is None:
-        return points.axis()
+        return axis
     ends = np.array((bounds.start_ns, bounds.end_ns), np.int64)
     first, last = windows.number(ends).tolist()
     numbers = windows.number(points.times)
     in_range = (numbers >= first) & (numbers <= last)
-    return replace(points.axis(), in_range=in_range, interval_ns=windows.every_ns)
+    return replace(axis, in_range=in_range)
 
 
 def _is_transformed(call: ast.Call, made: Plan) -> bool:

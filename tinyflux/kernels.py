@@ -131,7 +131,7 @@ class Sum(Fold):
 
     def finish(self, parts: Parts) -> Answer:
         """Return the sums."""
-        return parts[0], None
+        return parts[0] + 0, None  # influxd begins with 0: what is negative zero is 0
 
 
 class Mean(Fold):
@@ -147,7 +147,7 @@ class Mean(Fold):
 
     def finish(self, parts: Parts) -> Answer:
         """Return the means."""
-        return parts[0] / parts[1], None
+        return (parts[0] + 0) / parts[1], None
 
 
 class Spread(Fold):
