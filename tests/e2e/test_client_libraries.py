@@ -1,15 +1,12 @@
-"""Client libraries and the shell as they are installed, against a server process.
+"""Client libraries as they are installed, against a server process.
 
-influxdb (version 1), influxdb-client (version 2) and Debian's `influx` speak to it with nothing
-changed but the address.
+influxdb (version 1) and influxdb-client (version 2) speak to it with nothing changed but the
+address.
 """
 
 from __future__ import annotations
 
-import gzip
 import re
-import shutil
-import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -29,16 +26,11 @@ from tests.e2e.conftest import Server, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 pytestmark = [pytest.mark.e2e, pytest.mark.clients]
 
 START_NS = 1_700_000_000_000_000_000
 UDP = ("--udp-port", "0", "--udp-batch-ms", "10", "--log-level", "info")
-INFLUX = shutil.which("influx")
-needs_influx = pytest.mark.skipif(
-    INFLUX is None, reason="the influx shell is not installed (Debian package influxdb-client)"
-)
 
 
 @pytest.fixture(scope="module")
@@ -186,10 +178,36 @@ def test_influxdb_python_data_frames_come_back_as_they_went(server: Server) -> N
     frame = pandas.DataFrame({"f": [0.5, 1.5, None, 3.5, 4.5], "n": range(5)}, index=index)
     assert client.write_points(frame, "m", tags={"host": "a"})
     found = client.query("SELECT f, n FROM m")["m"]
-    client.close()
     assert found.index.equals(index)
     assert found["n"].tolist() == [0, 1, 2, 3, 4]
     assert found["f"].fillna(-1).tolist() == [0.5, 1.5, -1, 3.5, 4.5]
+    texts = ["a,b", 'say "x"', "back\\slash", "line\nfeed", "ü ☃"]
+    local = pandas.DataFrame({"s": texts, "b": [True, False] * 2 + [True]}, index=index)
+    assert client.write_points(local.tz_convert("Europe/Berlin"), "text")
+    found = client.query("SELECT s, b FROM text")["text"]
+    assert found.index.equals(index)
+    assert found["s"].tolist() == texts
+    assert found["b"].tolist() == [True, False, True, False, True]
+    thirds = pandas.DataFrame({"x": [1 / 3, 1e22]}, index=index[:2])
+    assert client.write_points(thirds, "p", numeric_precision=3)
+    assert client.query("SELECT x FROM p")["p"]["x"].tolist() == [0.333, 1e22]
+    client.close()
+
+
+def test_home_assistant_starts_and_writes_as_its_integration_does(v1: InfluxDBClient) -> None:
+    assert {"name": "t"} in v1.get_list_database()
+    assert v1.write_points([])  # a body of one line feed
+    tags = {"domain": "sensor", "entity_id": "kitchen_temp"}
+    fields = {"value": 21.5, "friendly_name_str": 'Küche, "T"', "list_str": "['a', 'b']"}
+    time = "2024-01-01T12:00:00.5+01:00"
+    assert v1.write_points([{"measurement": "°C", "tags": tags, "time": time, "fields": fields}])
+    text = "select mean(value) as value from \"°C\" where entity_id='kitchen_temp'"
+    assert [row["value"] for row in v1.query(text).get_points()] == [21.5]
+    [row] = v1.query('select * from "°C"').get_points()
+    assert row == {"time": "2024-01-01T11:00:00.500000Z", **tags, **fields}
+    lost = {"measurement": "°C", "tags": tags, "fields": {"value": float("inf")}}
+    with pytest.raises(InfluxDBClientError, match="invalid boolean"):  # it drops the batch at 400
+        v1.write_points([lost])
 
 
 def test_influxdb_python_sends_by_udp(server: Server) -> None:
@@ -300,64 +318,3 @@ def test_influxdb_client_deletes_and_manages_buckets(v2: InfluxDB2Client, server
     assert v2.buckets_api().find_bucket_by_name("t/new") is None
     assert v2.version() == "1.12.4"
     assert v2.build() == "OSS"
-
-
-# --- influx 1.6, the shell ------------------------------------------------------------------------
-def influx(server: Server, *arguments: str, text: str = "") -> str:
-    """Run the shell and return what it prints."""
-    assert INFLUX is not None
-    host, port = server.address
-    done = subprocess.run(
-        [INFLUX, "-host", host, "-port", str(port), *arguments],
-        input=text,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout + done.stderr
-
-
-@needs_influx
-def test_influx_shell_executes_and_prints_tables(server: Server) -> None:
-    server.client.post("/write?db=t", content=b"m,host=a v=1.5 1\nm,host=b v=2 2\n")
-    printed = influx(server, "-database", "t", "-execute", "SELECT * FROM m")
-    assert [line.split() for line in printed.splitlines()] == [
-        ["name:", "m"],
-        ["time", "host", "v"],
-        ["----", "----", "-"],
-        ["1", "a", "1.5"],
-        ["2", "b", "2"],
-    ]
-    printed = influx(server, "-database", "t", "-format", "csv", "-execute", "SELECT v FROM m")
-    assert printed.splitlines() == ["name,time,v", "m,1,1.5", "m,2,2"]
-
-
-@needs_influx
-def test_influx_shell_inserts_and_reads_statements_from_a_pipe(server: Server) -> None:
-    for statement in (
-        "CREATE DATABASE new",
-        "INSERT m,host=a v=1 1",
-        "INSERT INTO autogen m v=2 2",
-    ):
-        assert influx(server, "-database", "t", "-execute", statement).strip() == ""
-    assert values(server, "SELECT v FROM m") == [[1, 1], [2, 2]]
-    assert "new" in influx(server, "-execute", "SHOW DATABASES")
-    assert "2" in influx(server, "-database", "t", text="SELECT count(v) FROM m")
-
-
-@needs_influx
-@pytest.mark.parametrize("is_compressed", [False, True], ids=["plain", "gzip"])
-def test_influx_imports_a_dump(server: Server, tmp_path: Path, *, is_compressed: bool) -> None:
-    lines = [f"m,host=h{i % 7} v={i}i {1_700_000_000 + i}" for i in range(12_000)]
-    head = ["# DDL", "CREATE DATABASE new", "", "# DML", "# CONTEXT-DATABASE: new"]
-    head.append("# CONTEXT-RETENTION-POLICY: autogen")
-    text = "\n".join([*head, *lines]) + "\n"
-    dump = tmp_path / "dump"
-    dump.write_bytes(gzip.compress(text.encode()) if is_compressed else text.encode())
-    arguments = ["-import", "-path", str(dump), "-precision", "s"]
-    printed = influx(server, *arguments, *(["-compressed"] if is_compressed else []))
-    assert "Processed 12000 inserts" in printed
-    assert "Failed 0 inserts" in printed
-    assert values(server, "SELECT count(v), sum(v) FROM m", "new") == [[0, 12_000, 11_999 * 6000]]
