@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -86,16 +87,19 @@ class StatusEndpoints:
         """Answer the statistics that Telegraf's `influxdb` input collects."""
         await self._check(request)
         counts = self._metrics.values()
-        started = to_rfc3339(np.array([self._metrics.started_ns]))[0]
+        now, started = to_rfc3339(np.array([time.time_ns(), self._metrics.started_ns]))
+        uptime_s = self._metrics.uptime_s
         document: dict[str, object] = {
-            "system": {"started": started, "uptime": self._metrics.uptime_s},
+            "system": {"currentTime": now, "started": started, "uptime": uptime_s},
             "cmdline": public_arguments(sys.argv),
             "httpd": _statistic("httpd", _httpd(counts), {}),
         }
-        for database, policy, stats in self._store_stats():
+        for database, policy, storage in self._catalog.open_stores():
             tags = {"database": database, "retentionPolicy": policy}
+            stats = storage.stats()
             document[f"store:{database}:{policy}"] = _statistic("store", stats, tags)
-            sizes = {"numSeries": stats.get("series", 0)}
+            n_names = len(storage.measurements())
+            sizes = {"numMeasurements": n_names, "numSeries": stats.get("series", 0)}
             document[f"database:{database}:{policy}"] = _statistic("database", sizes, tags)
         return _json(document)
 
@@ -116,7 +120,7 @@ class StatusEndpoints:
             ),
             "tinyflux_query_running": ("Statements that run.", len(self._running.listed())),
         }
-        stores = [stats for _, _, stats in self._store_stats()]
+        stores = [storage.stats() for _, _, storage in self._catalog.open_stores()]
         for name, (key, doc) in _DAMAGE.items():
             gauges[name] = doc, sum(stats.get(key, 0) for stats in stores)
         text = prometheus_text(self._metrics.values(), gauges | self._metrics.gauges())
@@ -126,12 +130,6 @@ class StatusEndpoints:
         """Refuse whom the settings refuse the counters: who cannot log in."""
         if self._settings.metrics_auth_enabled:
             await self._authentication.user(request.scope)
-
-    def _store_stats(self) -> list[tuple[str, str, dict[str, int]]]:
-        return [
-            (database, policy, storage.stats())
-            for database, policy, storage in self._catalog.open_stores()
-        ]
 
 
 def _httpd(counts: Mapping[str, float]) -> dict[str, float]:

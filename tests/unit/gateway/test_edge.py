@@ -185,7 +185,8 @@ def test_debug_vars_is_what_telegraf_collects(db: TestClient) -> None:
         assert set(statistic) == {"name", "tags", "values"}
     [database] = [statistic for statistic in statistics if statistic["name"] == "database"]
     assert database["tags"] == {"database": "t", "retentionPolicy": "autogen"}
-    assert database["values"]["numSeries"] == 1
+    assert database["values"] == {"numMeasurements": 1, "numSeries": 1}
+    assert document["system"]["started"] <= document["system"]["currentTime"]
 
 
 def test_stats_and_diagnostics_name_their_modules(db: TestClient, ask: Ask) -> None:
