@@ -15,8 +15,9 @@ Invariants
 - `Memtable.state` is replaced, never changed, except that the writer appends to its list of blocks.
   A view is the state
   it found and how many blocks there were: O(1), and later writes do not show.
-- `_group_lock` is held while blocks are distributed and pieces are sorted; the writer never waits
-  for it to append, and holds it for little at once to tidy: not while it merges long runs.
+- `_group_lock` is held while blocks are distributed, the lock of a table while its pieces are
+  sorted: nobody waits for the sorting of what he does not read, such as a flush does. The writer
+  waits for neither to append, and holds none while it merges long runs.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import math
 import operator
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -37,7 +39,7 @@ from tinyflux.columnar.base import FieldColumn
 from tinyflux.columnar.scan import Run, arrange, concat, empty_run, merge_runs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from tinyflux.batch import FieldLayout, Int32s, Int64s
     from tinyflux.columnar.base import Values
@@ -54,6 +56,7 @@ _BY_WRITER: Final = (1 << 12, 1 << 15, 1 << 18)
 _LIVELY_S: Final = 1.0
 _TIDY_POINTS: Final = 4096
 _TIDY_POINTS_A_TABLE: Final = 64
+_MOMENT_S: Final = 0.002  # that everybody may wait for a lock
 # Pieces of a measurement that nobody reads are sorted in the end, so that there never are too many.
 _MAX_PIECES: Final = 256
 _FEW_POINTS: Final = 5_000  # are sorted at once, also for those who may not wait
@@ -114,46 +117,78 @@ class Piece:
 class Table:
     """The rows of one measurement: sorted runs, and pieces nobody has asked for. Never changes."""
 
-    __slots__ = ("_pieces", "_runs")
+    __slots__ = ("_lock", "_sorted")
 
     def __init__(self, runs: tuple[Run, ...] = (), pieces: tuple[Piece, ...] = ()) -> None:
-        self._runs = runs
-        self._pieces = pieces
+        self._lock = threading.Lock()
+        self._sorted = _Sorted(runs, pieces)
 
     def plus(self, pieces: Sequence[Piece], *, overwrite: bool) -> Table:
-        """Return a table with newer pieces added."""
-        if len(self._pieces) > _MAX_PIECES:
+        """Return a table with newer pieces added. Waits for who sorts: that is not done twice."""
+        if len(self._sorted.pieces) > _MAX_PIECES:
             self.runs(overwrite=overwrite)
-        return Table(self._runs, (*self._pieces, *pieces))
+        with _held(self._lock):
+            runs, older = self._sorted
+        return Table(runs, (*older, *pieces))
 
     @property
     def is_read(self) -> bool:
         """Return whether somebody has asked for the rows."""
-        return bool(self._runs)
+        return bool(self._sorted.runs)
 
     def runs(self, *, overwrite: bool) -> tuple[Run, ...]:
-        """Return the rows as sorted runs, oldest first. The caller holds the group lock."""
-        if self._pieces:
-            if sum(len(piece.times) for piece in self._pieces) > _FEW_POINTS:
-                allowance.wait()
-            runs = [*self._runs, _sort(self._pieces, overwrite=overwrite)]
-            while due := _due(runs, _BY_READERS):
-                runs[due] = [merge_runs(runs[due], overwrite=overwrite)]
-            self._runs, self._pieces = tuple(runs), ()
-        return self._runs
+        """Return the rows as sorted runs, oldest first."""
+        if not self._sorted.pieces:
+            return self._sorted.runs
+        with _held(self._lock):
+            found, pieces = self._sorted
+            if pieces:
+                if sum(len(piece.times) for piece in pieces) > _FEW_POINTS:
+                    allowance.wait()
+                runs = [*found, _sort(pieces, overwrite=overwrite)]
+                while due := _due(runs, _BY_READERS):
+                    runs[due] = [merge_runs(runs[due], overwrite=overwrite)]
+                self._sorted = _Sorted(tuple(runs), ())
+            return self._sorted.runs
 
     def long_runs(self) -> tuple[Run, ...]:
         """Return neighbouring runs that are too long to be merged by a reader, but should be."""
-        due = _due(self._runs, _BY_WRITER)
-        return () if due is None else self._runs[due]
+        runs = self._sorted.runs
+        due = _due(runs, _BY_WRITER)
+        return () if due is None else runs[due]
 
     def put(self, merged: Run, old: Sequence[Run]) -> None:
-        """Replace neighbouring runs, if they are still here. The caller holds the group lock."""
-        runs, n = self._runs, len(old)
-        for start in range(len(runs) - n + 1):
-            if all(map(operator.is_, runs[start : start + n], old)):
-                self._runs = (*runs[:start], merged, *runs[start + n :])
-                return
+        """Replace neighbouring runs, if they are still here."""
+        with self._lock:
+            runs, pieces = self._sorted
+            for start in range(len(runs) - len(old) + 1):
+                stop = start + len(old)
+                if all(map(operator.is_, runs[start:stop], old)):
+                    self._sorted = _Sorted((*runs[:start], merged, *runs[stop:]), pieces)
+                    return
+
+
+class _Sorted(NamedTuple):
+    """The rows of a table, as far as they are sorted."""
+
+    runs: tuple[Run, ...]  # oldest first
+    pieces: tuple[Piece, ...]  # newer than the runs
+
+
+@contextmanager
+def _held(lock: threading.Lock) -> Iterator[None]:
+    """Hold a lock.
+
+    Raises:
+        TooMuch: It takes a while to get it, and this thread may not wait.
+    """
+    if not lock.acquire(timeout=_MOMENT_S):
+        allowance.wait()
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _due(runs: Sequence[Run], borders: Sequence[int]) -> slice | None:
@@ -232,9 +267,9 @@ class Memtable:
     def runs(self, view: MemtableView, measurement: int) -> tuple[Run, ...]:
         """Return the rows of a measurement (its number) in a view as sorted runs, oldest first."""
         self._read_s = time.monotonic()
-        with self._group_lock:
+        with _held(self._group_lock):
             table = self._tables(view).get(measurement)
-            return () if table is None else table.runs(overwrite=self._overwrite)
+        return () if table is None else table.runs(overwrite=self._overwrite)
 
     def tidy(self) -> None:
         """Do what readers would have to do, if there were some lately. Called between writes."""
@@ -253,25 +288,25 @@ class Memtable:
         least = max(_TIDY_POINTS, _TIDY_POINTS_A_TABLE * len(tables))
         if sum(map(len, blocks)) >= least:
             with self._group_lock:
-                for table in self._tables(self.view()).values():
-                    if table.is_read:
-                        table.runs(overwrite=self._overwrite)
+                tables = self._tables(self.view())
+            for table in tables.values():
+                if table.is_read:
+                    table.runs(overwrite=self._overwrite)
 
     def _merge_long(self) -> None:
         """Merge long runs, while others read and write."""
         for number, table in self._state.tables.items():
             while runs := table.long_runs():
                 merged = merge_runs(runs, overwrite=self._overwrite)
-                with self._group_lock:
-                    now = self._state.tables.get(number)
-                    if now is not None:
-                        now.put(merged, runs)
+                now = self._state.tables.get(number)
+                if now is not None:
+                    now.put(merged, runs)
                 if now is not table:  # newer pieces came, or rows were deleted: the next time
                     break
 
     def measurements(self, view: MemtableView) -> list[int]:
         """Return the numbers of the measurements that have rows in a view, ascending."""
-        with self._group_lock:
+        with _held(self._group_lock):
             return sorted(self._tables(view))
 
     def _tables(self, view: MemtableView) -> Mapping[int, Table]:

@@ -6,17 +6,17 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pytest
 
 from tinyflux.batch import BatchBuilder, FieldType, series_key
 from tinyflux.columnar import memtable as memtable_module
+from tinyflux.columnar.allowance import TooMuch, at_most
 from tinyflux.columnar.intake import Intake
 from tinyflux.columnar.memtable import Memtable, MemtableView, Table
-from tinyflux.columnar.scan import merge_runs
+from tinyflux.columnar.scan import arrange, merge_runs
 from tinyflux.columnar.series import SeriesIndex
 
 if TYPE_CHECKING:
-    import pytest
-
     from tinyflux.columnar.scan import Run
 
 
@@ -132,7 +132,7 @@ def test_the_writer_sorts_and_merges_what_somebody_reads() -> None:
             writer.runs("cpu")
         else:
             assert not waiting
-            assert not tables[0]._pieces
+            assert not tables[0]._sorted.pieces
     assert len(writer.runs("cpu")) <= 16
     merged = merge_runs(writer.runs("cpu"), overwrite=True)
     assert merged.times.tolist() == list(range(5000))
@@ -179,6 +179,34 @@ def test_readers_see_all_that_was_written_while_the_writer_tidies(
     ]
 
 
+def test_sorting_one_measurement_delays_no_reader_of_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    writer = Writer()
+    writer.write(("cpu", 2, {"a": 1}), ("cpu", 1, {"a": 1}), ("mem", 1, {"a": 1}))
+    is_sorting, may_end = threading.Event(), threading.Event()
+
+    def arrange_slowly(ids: Any, times: Any, *args: Any, **options: Any) -> Run:
+        if len(times) == 2:
+            is_sorting.set()
+            assert may_end.wait(30)
+        return arrange(ids, times, *args, **options)
+
+    monkeypatch.setattr(memtable_module, "arrange", arrange_slowly)
+    sorter = threading.Thread(target=writer.runs, args=("cpu",))
+    sorter.start()
+    try:
+        assert is_sorting.wait(30)
+        assert writer.times("mem") == [1]
+        with at_most(1000), pytest.raises(TooMuch):  # an event loop does not wait for the other
+            writer.runs("cpu")
+    finally:
+        may_end.set()
+        sorter.join()
+    with at_most(1000):
+        assert writer.times("cpu") == [1, 2]
+
+
 def test_a_delete_is_not_undone_by_a_merge_that_was_under_way(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -207,7 +235,7 @@ def test_a_measurement_that_nobody_reads_is_sorted_now_and_then() -> None:
         writer.write(("cpu", time, {"a": time}), ("mem", time, {"a": time}))
         writer.runs("cpu")
     table: Table = writer.memtable._state.tables[1]
-    assert len(table._pieces) < 300
+    assert len(table._sorted.pieces) < 300
     assert writer.times("mem") == list(range(1000))
 
 
