@@ -26,7 +26,7 @@ from gateway.forecast import with_forecasts
 from gateway.gaps import warnings_of
 from gateway.into import write_into
 from gateway.joins import join
-from gateway.logic import calls_of
+from gateway.logic import calls_of, walk
 from gateway.narrowing import narrowed, needed_rows
 from gateway.ordering import having_rows, ordered
 from gateway.parts import GroupLimit, can_be_read_in_parts, limit_rows, opened, read_parts
@@ -159,12 +159,14 @@ class _Run:
         sources = shape.select.sources
         unnamed = [one for one in sources if not isinstance(one, ast.NamedSource)]
         if len(unnamed) == len(sources):
-            return resolve(
-                unnamed,
-                self.snapshots,
-                lambda inner: _reader(shape, partial(self._subquery, inner)),
+            run = self._subquery
+            tables = resolve(
+                unnamed, self.snapshots, lambda inner: _reader(shape, partial(run, inner))
             )
-        return tables_of(_reader(shape, self._join))
+        else:
+            tables = tables_of(_reader(shape, self._join))
+        names = list(_columns(shape.select))
+        return [table.with_tags_as_fields(names) for table in tables]
 
     def _join(self, shape: Shape) -> list[Answer]:
         return join(
@@ -290,7 +292,7 @@ class _Run:
             StatementError: With those of other tables, of more series than may be read.
         """
         bounds = made.shape.bounds
-        query = compile_condition(made.shape.condition, table.schema.fields)
+        query = compile_condition(made.shape.condition, table.condition_fields)
         settings = self.session.settings
         if table.is_subquery or not settings.max_select_series:
             return ScanRequest(table.name, query, bounds.start_ns, bounds.end_ns)
@@ -363,6 +365,26 @@ def _reader(shape: Shape, run: Callable[[Shape], list[Answer]]) -> Reader:
         return run(shape._replace(bounds=TimeRange(start_ns, end_ns, bounds.has_start, has_end)))
 
     return SubqueryReader(within, ranges)
+
+
+def _columns(select: ast.Select) -> Iterator[str]:
+    """Yield the names in the columns of a query, but for the tags of top() and bottom().
+
+    None beside a wildcard, which finds fields and tags itself.
+    """
+    parts = [part for item in select.fields for part in walk(item.expr)]
+    if any(isinstance(part, ast.Wildcard | ast.RegexLiteral) for part in parts):
+        return
+    for item in select.fields:
+        tags = {
+            arg
+            for call in calls_of(item.expr)
+            if call.name in {"top", "bottom"}
+            for arg in call.args[1:]
+        }
+        for part in walk(item.expr):
+            if isinstance(part, ast.VarRef) and not part.cast and part not in tags:
+                yield part.name
 
 
 def _has_windows(select: ast.Select, outer: Shape) -> bool:

@@ -96,7 +96,12 @@ def _shape(select: ast.Select, now_ns: int, within: Shape | None) -> Shape:
     tag_dimensions, windows = split_dimensions(select, now_ns)
     is_raw = not any(not is_kind(call.name, Kind.MATH) for call in calls)
     if within is not None:
-        new = [d for d in within.tag_dimensions if d not in tag_dimensions]
+        # Names alone: `*` and regexes mean tags that the subquery has.
+        new = [
+            dim
+            for dim in within.tag_dimensions
+            if isinstance(dim, ast.VarRef) and dim not in tag_dimensions
+        ]
         tag_dimensions = (*tag_dimensions, *new)
         if windows is None and any(map(takes_windows, calls)):
             windows = within.windows

@@ -30,7 +30,7 @@ from tinyflux.columnar.evaluate import match_rows
 from tinyflux.columnar.scan import filter_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from gateway.answers import Answer
     from gateway.session import Session
@@ -42,12 +42,38 @@ _SOURCE_BITS: Final = 40  # of the id of a series say which it is in its source,
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Table:
-    """One measurement to read: where it is and what it has."""
+    """One measurement to read: where it is and what it has.
+
+    Attributes:
+        name: Its name.
+        reader: Where it is.
+        schema: Its fields and tags.
+        is_subquery: It is the answer of subqueries.
+        tag_fields: Which of the fields are tags of a subquery.
+    """
 
     name: str
     reader: Reader
     schema: Schema
     is_subquery: bool = False
+    tag_fields: frozenset[str] = frozenset()
+
+    @property
+    def condition_fields(self) -> dict[str, FieldType]:
+        """The fields as a condition sees them: what is a tag is a tag there."""
+        fields = self.schema.fields
+        return {name: fields[name] for name in fields if name not in self.tag_fields}
+
+    def with_tags_as_fields(self, names: Iterable[str]) -> Table:
+        """Return the table with those of its tags as fields too, as influxd reads a subquery's."""
+        tags = frozenset(names) & self.schema.tags - self.schema.fields.keys()
+        if not tags or not self.is_subquery:
+            return self
+        fields = {**self.schema.fields, **dict.fromkeys(sorted(tags), FieldType.STRING)}
+        reader = TagFieldReader(self.reader, tags)
+        return replace(
+            self, reader=reader, schema=Schema(fields, self.schema.tags), tag_fields=tags
+        )
 
 
 @dataclass(slots=True)
@@ -119,7 +145,13 @@ def _tables(reader: Reader, name: str) -> list[Table]:
     if not fields:
         return []
     schema = Schema(fields, frozenset(reader.tag_keys(name)))
-    return [Table(name, reader, schema, isinstance(reader, SubqueryReader))]
+    return [Table(name, reader, schema, _is_subquery(reader))]
+
+
+def _is_subquery(reader: Reader) -> bool:
+    if isinstance(reader, UnionReader):
+        return all(map(_is_subquery, reader.readers))
+    return isinstance(reader, SubqueryReader)
 
 
 def united(readers: Sequence[Reader]) -> Reader:
@@ -263,24 +295,28 @@ def _renumbered(frame: Frame, number: int) -> Frame:
 
 
 class UnionReader(_FrameReader):
-    """The same measurement of several sources as one; read whole, so for the rare query only."""
+    """The same measurement of several sources as one; read whole, so for the rare query only.
+
+    Attributes:
+        readers: Of the sources.
+    """
 
     def __init__(self, readers: Sequence[Reader]) -> None:
-        self._readers = readers
+        self.readers = readers
 
     def measurements(self) -> list[str]:
         """Return the names in any source, sorted."""
-        return sorted({name for reader in self._readers for name in reader.measurements()})
+        return sorted({name for reader in self.readers for name in reader.measurements()})
 
     def gaps(self, measurement: str | None, start_ns: int, end_ns: int) -> Sequence[Gap]:
         """Return what is missing in any source."""
-        found = (reader.gaps(measurement, start_ns, end_ns) for reader in self._readers)
+        found = (reader.gaps(measurement, start_ns, end_ns) for reader in self.readers)
         return [gap for gaps in found for gap in gaps]
 
     def extent(self, request: ScanRequest) -> Extent:
         """Return where the rows of every source lie."""
         found = Extent()
-        for reader in self._readers:
+        for reader in self.readers:
             series = reader.series(request.measurement, request.query)
             found += reader.extent(replace(request, series=series))
         return found
@@ -288,20 +324,60 @@ class UnionReader(_FrameReader):
     def scan(self, request: ScanRequest) -> Iterator[Frame]:
         """Yield the matching rows of every source."""
         whole = replace(request, query=None, fields=None, series=None)
-        for number, reader in enumerate(self._readers):
+        for number, reader in enumerate(self.readers):
             for frame in reader.scan(whole):
                 found = _matching(_renumbered(frame, number), request.query)
                 if len(found):
                     yield _narrowed(found, request.fields)
 
     def _frames(self, measurement: str) -> Iterator[Frame]:
-        for number, reader in enumerate(self._readers):
+        for number, reader in enumerate(self.readers):
             frames = (
                 reader._frames(measurement)  # noqa: SLF001 - a class of this module
                 if isinstance(reader, _FrameReader)
                 else reader.scan(ScanRequest(measurement))
             )
             yield from (_renumbered(frame, number) for frame in frames)
+
+
+class TagFieldReader(_FrameReader):
+    """A reader of answers, some of whose tags are fields too: text, "" where a tag is missing."""
+
+    def __init__(self, reader: Reader, names: frozenset[str]) -> None:
+        self._reader = reader
+        self._names = names
+
+    def measurements(self) -> list[str]:
+        """Return the names of the reader."""
+        return self._reader.measurements()
+
+    def series(self, measurement: str, query: Query | None = None) -> SeriesSet:
+        """Return the series of the reader."""
+        return self._reader.series(measurement, query)
+
+    def scan(self, request: ScanRequest) -> Iterator[Frame]:
+        """Yield the frames of the reader with the tags among their fields."""
+        for frame in self._reader.scan(replace(request, fields=None)):
+            yield _narrowed(self._with_tags(frame), request.fields)
+
+    def _frames(self, measurement: str) -> Iterator[Frame]:
+        assert isinstance(self._reader, _FrameReader)  # of answers
+        for frame in self._reader._frames(measurement):  # noqa: SLF001 - a class of this module
+            yield self._with_tags(frame)
+
+    def _with_tags(self, frame: Frame) -> Frame:
+        columns = {name: _tag_cells(frame, name) for name in self._names}
+        return Frame(frame.series, frame.offsets, frame.times, {**frame.columns, **columns})
+
+
+def _tag_cells(frame: Frame, name: str) -> FieldColumn:
+    tag = frame.series.columns.get(name)
+    if tag is None:
+        nothing = np.full(len(frame), "", np.object_)
+        return FieldColumn(FieldType.STRING, nothing, np.zeros(len(frame), np.bool_))
+    texts = np.array([*(value or "" for value in tag.values), ""], np.object_)
+    # A code of -1 is the last one.
+    return FieldColumn(FieldType.STRING, texts[tag.codes[frame.series_rows()]])
 
 
 class CastReader(_FrameReader):
