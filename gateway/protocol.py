@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import TYPE_CHECKING, Any, Final
 
 import httptools
@@ -38,11 +39,12 @@ class HttpProtocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._max_connections, self.limit_concurrency = self.limit_concurrency, None
+        self._max_connections = self.limit_concurrency or sys.maxsize
+        self.limit_concurrency = None
         self._usual_app = self.app
         self._is_line = True  # the next byte is of a request line
         self._is_upgrade = False  # what is read asks for another protocol; it gets this one
-        self._n_unused = 0  # bytes since the parser had something to say, except headers
+        self._n_unused = 0  # bytes since the parser gave something, except headers
 
     # --- asyncio calls ------------------------------------------------------------------------
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -55,7 +57,11 @@ class HttpProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Read what came."""
         if self._is_line:
-            data = self._with_ascii_line(data)
+            end = data.find(b"\n")
+            self._is_line = end < 0
+            line = data if end < 0 else data[:end]
+            if not line.isascii():
+                data = _NOT_ASCII.sub(_percent_encoded, line) + data[len(line) :]
         size = len(data)
         try:
             while True:
@@ -82,12 +88,6 @@ class HttpProtocol(HttpToolsProtocol):
         return True
 
     # --- the parser calls -----------------------------------------------------------------------
-    def on_message_begin(self) -> None:
-        """Begin a request."""
-        self._n_unused = 0
-        self._is_upgrade = False
-        super().on_message_begin()
-
     def on_headers_complete(self) -> None:
         """Begin to answer a request."""
         if self.parser.should_upgrade():
@@ -95,37 +95,27 @@ class HttpProtocol(HttpToolsProtocol):
             return
         self._n_unused = 0
         self._unset_keepalive_if_required()  # not before: who is slow must not hold it for ever
-        limit = self._max_connections
-        is_full = limit is not None and len(self.connections) > limit
+        is_full = len(self.connections) > self._max_connections
         self.app = _busy if is_full else self._usual_app
         if len(self.url) <= _MAX_PARSED_URL:
-            super().on_headers_complete()
+            HttpToolsProtocol.on_headers_complete(self)
             return
         self.url, _, query = self.url.partition(b"?")
-        super().on_headers_complete()
+        HttpToolsProtocol.on_headers_complete(self)
         self.scope["query_string"] = query  # the answer is not begun before this returns
 
     def on_body(self, body: bytes) -> None:
         """Give a piece of the body to who reads it."""
         self._n_unused = 0
-        super().on_body(body)
+        HttpToolsProtocol.on_body(self, body)
 
     def on_message_complete(self) -> None:
         """End a request."""
         self._is_line = True
         if not self._is_upgrade:
-            super().on_message_complete()
+            HttpToolsProtocol.on_message_complete(self)
 
     # ----------------------------------------------------------------------------------------------
-    def _with_ascii_line(self, data: bytes) -> bytes:
-        """Return data with what no URL has percent-encoded in their first line."""
-        end = data.find(b"\n")
-        self._is_line = end < 0
-        line = data if end < 0 else data[:end]
-        if line.isascii():
-            return data
-        return _NOT_ASCII.sub(lambda byte: b"%%%02X" % byte[0][0], line) + data[len(line) :]
-
     def _head_without_upgrade(self) -> bytes:
         """Return the head that was read as bytes for a new parser, without the wish to upgrade.
 
@@ -137,6 +127,7 @@ class HttpProtocol(HttpToolsProtocol):
             raise httptools.HttpParserError("no tunnel here")
         line = b"%b %b HTTP/%b\r\n" % (method, self.url, self.parser.get_http_version().encode())
         kept = [b"%b: %b\r\n" % pair for pair in self.headers if pair[0] != b"upgrade"]
+        self._is_upgrade = False
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as it was
         return b"".join((line, *kept, b"\r\n"))
@@ -157,6 +148,10 @@ class HttpProtocol(HttpToolsProtocol):
         lines += [b"%b: %b" % pair for pair in headers]
         self.transport.write(b"\r\n".join((*lines, b"", body)))
         self.transport.close()
+
+
+def _percent_encoded(byte: re.Match[bytes]) -> bytes:
+    return b"%%%02X" % byte[0][0]
 
 
 async def _busy(scope: Scope, receive: Receive, send: Send) -> None:
