@@ -27,7 +27,7 @@ from gateway.gaps import warnings_of
 from gateway.into import write_into
 from gateway.joins import join
 from gateway.logic import calls_of, walk
-from gateway.narrowing import narrowed, needed_rows
+from gateway.narrowing import is_enough, narrowed
 from gateway.ordering import having_rows, ordered
 from gateway.parts import GroupLimit, can_be_read_in_parts, limit_rows, opened, read_parts
 from gateway.planner import compile_select, plan, takes_windows
@@ -241,7 +241,7 @@ class _Run:
             if grid is None or not grid.has_all:
                 continue
             answer = self._finished(part, table, some, _from_grid(grid))
-            if answer is not None and len(answer.rows) >= needed_rows(made):
+            if answer is not None and is_enough(answer, made, table, scan):
                 return answer
         return self._run_scan(made, table, scan)
 

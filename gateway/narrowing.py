@@ -2,9 +2,10 @@
 
 `GROUP BY time(1m) ORDER BY time DESC LIMIT 5` over a year of points needs its newest five windows.
 How many rows some windows give is known only when they were read: where they give fewer than LIMIT
-and OFFSET ask for, more are read, and in the end all; also where a column has no value in them,
-because what fills it depends on whether it has one anywhere. So the answer is the same, as long as
-the rows of a window depend on nothing beyond the windows that come before it in the answer.
+and OFFSET ask for, in one of the groups that there may be, more are read, and in the end all; also
+where a column has no value in them, because what fills it depends on whether it has one anywhere.
+So the answer is the same, as long as the rows of a window depend on nothing beyond the windows that
+come before it in the answer.
 """
 
 from __future__ import annotations
@@ -16,21 +17,25 @@ import numpy as np
 
 from gateway.functions.registry import Kind, is_kind
 from gateway.logic import calls_of
+from gateway.points import group_series
 from grammar import ast
 from tinyflux.batch import MAX_TIME_NS, MIN_TIME_NS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from gateway.answers import Answer
     from gateway.plan import Plan
+    from gateway.sources import Table
     from gateway.timerange import TimeRange
+    from tinyflux.columnar.base import ScanRequest
 
 _TRIES: Final = (1, 32)  # times LIMIT and OFFSET: how many windows are read before all are
 _WORTH_IT: Final = 4  # times as many windows must be left out
 
 
 def needed_rows(made: Plan) -> int:
-    """Return how many rows of its only group an answer needs; 0 is all."""
+    """Return how many rows of each group an answer needs; 0 is all."""
     select = made.shape.select
     return select.limit + select.offset if select.limit else 0
 
@@ -54,12 +59,31 @@ def narrowed(made: Plan) -> Iterator[Plan]:
             yield _over(made, bounds._replace(end_ns=min(end_ns - 1, bounds.end_ns)))
 
 
+def is_enough(answer: Answer, made: Plan, table: Table, scan: ScanRequest) -> bool:
+    """Return whether the answer over some windows has all groups, and of each the rows it needs.
+
+    Args:
+        answer: What was read.
+        made: The plan over all windows.
+        table: Of what.
+        scan: All that is asked of it; its series may have the groups.
+    """
+    counts = np.bincount(answer.rows, minlength=len(answer.groups))
+    if counts.min() < needed_rows(made):
+        return False
+    if not made.dimensions:
+        return True
+    series = scan.series
+    if series is None:
+        series = table.reader.series(table.name, scan.query)
+    return len(set(group_series(series, made.dimensions))) == len(answer.groups)
+
+
 def _may_be_narrowed(made: Plan) -> bool:
     """Return whether the first windows of an answer can be told from the others."""
     select, bounds = made.shape.select, made.shape.bounds
     return (
         needed_rows(made) > 0
-        and not made.dimensions  # a group may have no point in some windows
         and not made.transformed
         and all(
             call in made.leaves or is_kind(call.name, Kind.MATH)

@@ -41,8 +41,8 @@ class Grid:
         leaves: The columns of the calls that stand outside of transformations, and of names beside
             a selector.
         inner: The columns of the calls that stand inside of transformations.
-        has_all: Every leaf has a value somewhere. How a column without one is filled is another
-            matter: a count gives null, and `fill(0)` of strings 0.
+        has_all: Every leaf has a value somewhere in every group. How a column without one is filled
+            is another matter: a count gives null, and `fill(0)` of strings 0.
     """
 
     axis: Axis
@@ -84,7 +84,8 @@ def read_grid(made: Plan, table: Table, scan: ScanRequest, session: Session) -> 
     inner: dict[ast.Expr, Col] = {}
     if wide is not None:
         inner |= {call: frame.column(wide, call, is_inner=True) for call in wide.calls}
-    has_all = all(column.valid.any() for column in leaves.values())
+    shape_of_rows = len(groups), frame.size
+    has_all = all(c.valid.reshape(shape_of_rows).any(axis=1).all() for c in leaves.values())
     filled = frame.fill_rows(leaves)
     return Grid(frame.axis(times), frame.ordered_groups(), filled, inner, has_all)
 

@@ -15,6 +15,7 @@ from grammar import ast
 from grammar.parser import parse
 
 if TYPE_CHECKING:
+    import random
     from collections.abc import Sequence
 
 # Points of four hosts, one a time, each with one or both of two fields.
@@ -75,36 +76,44 @@ def test_limit_is_a_slice(
 
 @settings(deadline=None, max_examples=120)
 @given(
-    st.lists(
-        st.tuples(st.integers(0, 600), st.sampled_from(["f=1", "g=2", "f=3,g=2", 'f=1,s="x"'])),
-        min_size=9,
-    ),
+    st.randoms(use_true_random=False),
+    st.sampled_from([9, 60, 400]),
     CALLS,
     st.sampled_from(["", "fill(none)", "fill(0)", "fill(previous)", "fill(linear)"]),
     st.sampled_from([-50, 0, 200, 590, None]),
     st.sampled_from([650, 400, 40, None]),
+    st.sampled_from(["", "", ", host", ", *"]),
+    st.sampled_from(["", "", "f > 0", "host = 'b'"]),
     ORDERS,
     st.integers(1, 4),
     st.integers(0, 2),
 )
 def test_limit_of_windows_is_a_slice(
-    points: Sequence[tuple[int, str]],
+    rng: random.Random,
+    n_points: int,
     columns: str,
     fill: str,
     start: int | None,
     end: int | None,
+    by: str,
+    condition: str,
     order: str,
     limit: int,
     offset: int,
 ) -> None:
-    lines = ["m f=0 1", *(f"m {fields} {time}" for time, fields in points)]
+    hosts = rng.sample(["", ",host=a", ",host=b", ",host=b,rack=c"], rng.randint(1, 4))
+    fields = ["f=1", "g=2", "f=3,g=2", 'f=1,g=4,s="x"']
+    lines = ["m f=0 1"]
+    for _ in range(n_points):
+        lines.append(f"m{rng.choice(hosts)} {rng.choice(fields)} {rng.randint(0, 600)}")
     bounds = [f"time >= {start}"] * (start is not None) + [f"time < {end}"] * (end is not None)
+    bounds += [condition] * bool(condition)
     where = f"WHERE {' AND '.join(bounds)}" if bounds else ""
     catalog = Catalog(None, Settings())
     try:
         catalog.create_database("d")
         catalog.storage("d").append_batch(parse_lines("\n".join(lines).encode(), now_ns=0).batch)
-        text = f"SELECT {columns} FROM m {where} GROUP BY time(10ns) {fill} {order}"
+        text = f"SELECT {columns} FROM m {where} GROUP BY time(10ns){by} {fill} {order}"
         everything = rows_of(catalog, text)
         found = rows_of(catalog, f"{text} LIMIT {limit} OFFSET {offset}")
     finally:
