@@ -144,11 +144,25 @@ def _cmo(values: Sequence[float], period: int, warmup: str) -> list[float]:
     if warmup == "none":
         empty = 0.0
         steps = np.diff(np.array(values), prepend=values[:1])
-        ups = _trailing_sums(np.where(steps > 0, steps, 0.0), period)
-        rows = list(zip(ups.tolist(), (ups - _trailing_sums(steps, period)).tolist(), strict=True))
+        ups = _running_sums(np.maximum(steps, 0.0), period)
+        downs = _running_sums(np.maximum(-steps, 0.0), period)
+        rows = list(zip(ups.tolist(), downs.tolist(), strict=True))
     else:
         rows = _moves(values, period, warmup)
     return [100 * (up - down) / (up + down) if up + down else empty for up, down in rows]
+
+
+def _running_sums(values: Float64s, period: int) -> Float64s:
+    """Return the sums of the last `period` values, rounded as influxd rounds them.
+
+    It takes the oldest value off the sum and then adds the newest: of values that cancel one
+    another something may be left.
+    """
+    steps = np.zeros(2 * len(values))
+    steps[1::2] = values
+    steps[2 * period :: 2] = -values[:-period]
+    sums: Float64s = np.cumsum(steps)[1::2]
+    return sums
 
 
 def _efficiency(values: Sequence[float], period: int, _warmup: str) -> list[float]:
