@@ -13,7 +13,10 @@ import numpy as np
 
 from gateway.errors import StatementError
 from gateway.results import Series
-from tinyflux.batch import BatchBuilder, FieldValue, PointBatch, series_key
+from tinyflux.batch import PointBatch, series_key
+from tinyflux.columnar.base import FieldColumn
+from tinyflux.columnar.intake import join
+from tinyflux.columnar.packing import pack
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -77,59 +80,58 @@ def _place(target: ast.Measurement, session: Session) -> tuple[str, str]:
 def _batches(
     target: ast.Measurement, answers: Iterable[Answer], tags_of_calls: Sequence[str]
 ) -> Iterator[PointBatch]:
-    """Yield the points of all answers, in full batches but for the last one."""
-    builder, n_points = BatchBuilder(), 0
+    """Yield the points of all answers, in batches of `_POINTS_A_BATCH` and somewhat more."""
+    waiting: list[PointBatch] = []
     for answer in answers:
         name = answer.name if target.is_target_name else target.name
-        for key, time_ns, cells in _points(answer, name, tags_of_calls):
-            builder.add(key, time_ns, cells)
-            n_points += 1
-            if n_points == _POINTS_A_BATCH:
-                yield builder.build()
-                builder, n_points = BatchBuilder(), 0
-    if n_points:
-        yield builder.build()
+        for batch in _packed(answer, name, tags_of_calls):
+            waiting.append(batch)
+            if sum(map(len, waiting)) >= _POINTS_A_BATCH:
+                yield _joined(waiting)
+                waiting = []
+    if waiting:
+        yield _joined(waiting)
 
 
-def _points(
-    answer: Answer, measurement: str, tags_of_calls: Sequence[str]
-) -> Iterator[tuple[bytes, int, list[tuple[str, FieldValue]]]]:
-    """Yield series key, time and fields of each row that has some."""
+def _joined(batches: Sequence[PointBatch]) -> PointBatch:
+    return batches[0] if len(batches) == 1 else join(batches)
+
+
+def _packed(answer: Answer, measurement: str, tags_of_calls: Sequence[str]) -> Iterator[PointBatch]:
+    """Yield the rows of an answer that have a field."""
     fields = [(name, column) for name, column in answer.columns if name not in tags_of_calls]
     tags = [(name, column) for name, column in answer.columns if name in tags_of_calls]
-    for group, where in answer.slices():
-        fixed = zip(answer.dimensions, answer.groups[group], strict=True)
-        group_tags = [(key, value) for key, value in fixed if value]
-        group_key = series_key(measurement, group_tags)
-        written = _rows_with_a_value(fields, where)  # most windows of a long range are empty
-        for start in range(0, len(written), _POINTS_A_BATCH):
-            rows = written[start : start + _POINTS_A_BATCH]
-            tag_rows = list(_cells(tags, rows)) if tags else None
-            times = answer.times[rows].tolist()
-            for row, (time_ns, cells) in enumerate(zip(times, _cells(fields, rows), strict=True)):
-                key = group_key
-                if tag_rows is not None:
-                    own = [(name, str(value)) for name, value in tag_rows[row] if value]
-                    key = series_key(measurement, [*group_tags, *own])
-                yield key, time_ns, cells
+    known = np.zeros(len(answer.rows), np.bool_)
+    for _, column in fields:
+        known |= column.valid
+    written = np.flatnonzero(known)  # most windows of a long range are empty
+    for start in range(0, len(written), _POINTS_A_BATCH):
+        rows = written[start : start + _POINTS_A_BATCH]
+        columns = [
+            (name, FieldColumn(column.type, column.values[rows], column.valid[rows]))
+            for name, column in fields
+        ]
+        keys, key_rows = _keys(answer, measurement, tags, rows)
+        yield pack(keys, key_rows, answer.times[rows], columns)
 
 
-def _rows_with_a_value(columns: Sequence[tuple[str, Col]], where: slice) -> Int64s:
-    """Return the rows of a slice, int64[n] ascending, in which some column is not null."""
-    known = np.zeros(where.stop - where.start, np.bool_)
-    for _, column in columns:
-        known |= column.valid[where]
-    rows: Int64s = where.start + np.flatnonzero(known)
-    return rows
-
-
-def _cells(
-    columns: Sequence[tuple[str, Col]], rows: Int64s
-) -> Iterator[list[tuple[str, FieldValue]]]:
-    """Yield the names and values of each row, without nulls; of equal names the last one counts."""
-    names = [name for name, _ in columns]
-    values = [column.values[rows].tolist() for _, column in columns]
-    valid = [column.valid[rows].tolist() for _, column in columns]
-    for cells, known in zip(zip(*values, strict=True), zip(*valid, strict=True), strict=True):
-        row = {n: v for n, v, k in zip(names, cells, known, strict=True) if k}
-        yield list(row.items())
+def _keys(
+    answer: Answer, measurement: str, tags: Sequence[tuple[str, Col]], rows: Int64s
+) -> tuple[list[bytes], Int64s]:
+    """Return the series keys of rows, and int64[n], which of them each row has."""
+    used, key_rows = np.unique(answer.rows[rows], return_inverse=True)
+    of_groups = [
+        [tag for tag in zip(answer.dimensions, answer.groups[group], strict=True) if tag[1]]
+        for group in used.tolist()
+    ]
+    if not tags:
+        return [series_key(measurement, group_tags) for group_tags in of_groups], key_rows
+    keys: dict[bytes, int] = {}
+    names = [name for name, _ in tags]
+    texts = zip(*(column.values[rows].tolist() for _, column in tags), strict=True)
+    numbers = []
+    for group, own in zip(key_rows.tolist(), texts, strict=True):
+        given = [(name, str(text)) for name, text in zip(names, own, strict=True) if text]
+        key = series_key(measurement, [*of_groups[group], *given])
+        numbers.append(keys.setdefault(key, len(keys)))
+    return list(keys), np.array(numbers, np.int64)

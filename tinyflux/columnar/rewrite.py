@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from tinyflux.batch import BatchBuilder
 from tinyflux.columnar import deletion
 from tinyflux.columnar.evaluate import prepare
 from tinyflux.columnar.intake import join
-from tinyflux.columnar.points import field_dicts
+from tinyflux.columnar.packing import pack
 from tinyflux.columnar.scan import filter_rows
 
 if TYPE_CHECKING:
@@ -108,12 +107,6 @@ def _with_twins(frame: Frame, rows: Bools) -> Bools:
 
 
 def _to_batch(frame: Frame, index: SeriesIndex) -> PointBatch:
-    """Return the rows of a frame as a batch. A loop in Python: for few rows."""
-    builder = BatchBuilder()
+    """Return the rows of a frame as a batch."""
     keys = index.keys(frame.series.ids.tolist())
-    rows = np.arange(len(frame))
-    for row, time_ns, fields in zip(
-        frame.series_rows().tolist(), frame.times.tolist(), field_dicts(frame, rows), strict=True
-    ):
-        builder.add(keys[row], time_ns, fields.items())
-    return builder.build()
+    return pack(keys, frame.series_rows(), frame.times, frame.columns.items())
