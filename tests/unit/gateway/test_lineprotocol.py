@@ -407,7 +407,7 @@ def test_other_threads_run_while_a_long_body_of_known_lines_is_read() -> None:
     line = b"cpu,host=a f=1,g=2,h=3 1\n"
     parser = Parser()
     parser.parse(line, now_ns=NOW_NS)
-    body, starts, is_over = line * 200_000, 0, threading.Event()
+    body, starts, is_over = line * 400_000, 0, threading.Event()
 
     def count() -> None:
         nonlocal starts
@@ -426,7 +426,7 @@ def test_other_threads_run_while_a_long_body_of_known_lines_is_read() -> None:
             parser.parse(body, now_ns=NOW_NS)
         else:
             assert known.read(body, 0, NOW_NS) == len(body)  # one call of compiled code
-        assert starts - first > 10
+        assert starts - first > 2  # held to the end it would be one or none
     finally:
         is_over.set()
         other.join()
