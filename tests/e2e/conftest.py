@@ -15,7 +15,7 @@ import httpx2 as httpx
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 ROOT = Path(__file__).parents[2]
 BANNER = re.compile(r"listening on (http://\S+), data in ")
@@ -67,6 +67,25 @@ class Server:
     def log(self) -> str:
         """What the process wrote to stderr."""
         return self._log.read_text()
+
+
+def values(server: Server, text: str, db: str = "t") -> object:
+    """Run one statement and return the rows of its first series."""
+    [result] = server.query(text, db=db, epoch="ns")
+    return result["series"][0]["values"]  # type: ignore[index]  # JSON
+
+
+@pytest.fixture(scope="module")
+def process(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """A server that the tests of a module share; `FLAGS` there are its flags."""
+    directory = tmp_path_factory.mktemp("server")
+    flags: Sequence[str] = getattr(request.module, "FLAGS", ())
+    started = Server(directory / "data", directory / "server.log", *flags)
+    yield started
+    assert "Traceback" not in started.log
+    assert started.stop() == 0
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from influxdb_client import (
 from influxdb_client.client.write_api import SYNCHRONOUS
 from influxdb_client.rest import ApiException
 
-from tests.e2e.conftest import Server, until
+from tests.e2e.conftest import Server, until, values
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,15 +30,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.e2e, pytest.mark.clients]
 
 START_NS = 1_700_000_000_000_000_000
-UDP = ("--udp-port", "0", "--udp-batch-ms", "10", "--log-level", "info")
-
-
-@pytest.fixture(scope="module")
-def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    directory = tmp_path_factory.mktemp("server")
-    started = Server(directory / "data", directory / "server.log", *UDP)
-    yield started
-    assert started.stop() == 0
+FLAGS = ("--udp-port", "0", "--udp-batch-ms", "10", "--log-level", "info")
 
 
 @pytest.fixture
@@ -46,11 +38,6 @@ def server(process: Server) -> Server:
     """A server that has the empty database `t`; the process is shared."""
     process.query("DROP DATABASE t; DROP DATABASE new; DROP DATABASE udp; CREATE DATABASE t")
     return process
-
-
-def values(server: Server, text: str, db: str = "t") -> object:
-    [result] = server.query(text, db=db, epoch="ns")
-    return result["series"][0]["values"]  # type: ignore[index]  # JSON
 
 
 # --- influxdb 5.3, for InfluxDB 1.x ---------------------------------------------------------------

@@ -22,14 +22,6 @@ pytestmark = pytest.mark.e2e
 START_S = 1_700_000_000
 
 
-@pytest.fixture(scope="module")
-def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    directory = tmp_path_factory.mktemp("server")
-    started = Server(directory / "data", directory / "server.log")
-    yield started
-    assert started.stop() == 0
-
-
 @pytest.fixture
 def server(process: Server) -> Server:
     """A server that has the empty database `t`; the process is shared."""

@@ -16,7 +16,7 @@ import pytest
 from tests.e2e.conftest import Server, until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 pytestmark = pytest.mark.e2e
 
@@ -26,15 +26,6 @@ UPGRADE = (
     b"HTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA\r\n"
 )
 CHUNKED = b"POST /write?db=t HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
-
-
-@pytest.fixture(scope="module")
-def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    directory = tmp_path_factory.mktemp("server")
-    started = Server(directory / "data", directory / "server.log")
-    yield started
-    assert "Traceback" not in started.log
-    assert started.stop() == 0
 
 
 @pytest.fixture

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.conftest import PATIENCE_S, Server
+from tests.e2e.conftest import PATIENCE_S, Server, values
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 INFLUX = shutil.which("influx")
@@ -29,24 +28,11 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    directory = tmp_path_factory.mktemp("server")
-    started = Server(directory / "data", directory / "server.log")
-    yield started
-    assert started.stop() == 0
-
-
 @pytest.fixture
 def server(process: Server) -> Server:
     """A server that has the empty database `t`; the process is shared."""
     process.query('DROP DATABASE t; DROP DATABASE new; DROP DATABASE "a b"; CREATE DATABASE t')
     return process
-
-
-def values(server: Server, text: str, db: str = "t") -> object:
-    [result] = server.query(text, db=db, epoch="ns")
-    return result["series"][0]["values"]  # type: ignore[index]  # JSON
 
 
 def influx(server: Server, *arguments: str, text: str = "") -> str:

@@ -17,10 +17,10 @@ from urllib.parse import quote_plus, urlencode
 
 import pytest
 
-from tests.e2e.conftest import Server
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from tests.e2e.conftest import Server
 
 pytestmark = pytest.mark.e2e
 
@@ -176,13 +176,7 @@ class TelegrafV2:
         return "drop" if 400 <= status < 500 and status not in {401, 403} else "retry"
 
 
-@pytest.fixture(scope="module")
-def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    directory = tmp_path_factory.mktemp("server")
-    flags = ("--max-body-bytes", "20000")
-    started = Server(directory / "data", directory / "server.log", *flags)
-    yield started
-    assert started.stop() == 0
+FLAGS = ("--max-body-bytes", "20000")
 
 
 @pytest.fixture

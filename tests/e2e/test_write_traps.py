@@ -8,27 +8,15 @@ from __future__ import annotations
 
 import socket
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
 import httpx2 as httpx
 import pytest
 
-from tests.e2e.conftest import Server
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from tests.e2e.conftest import Server, values
 
 pytestmark = pytest.mark.e2e
 
 WRITES = ("/write?db=t", "/api/v2/write?bucket=t", "/api/v3/write_lp?db=t")
-
-
-@pytest.fixture(scope="module")
-def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    directory = tmp_path_factory.mktemp("server")
-    started = Server(directory / "data", directory / "server.log")
-    yield started
-    assert started.stop() == 0
 
 
 @pytest.fixture
@@ -46,11 +34,6 @@ def exchange(server: Server, request: bytes) -> tuple[int, bytes]:
         while piece := connection.recv(65536):
             answer += piece
     return int(answer.split()[1]), answer
-
-
-def values(server: Server, text: str) -> object:
-    [result] = server.query(text, db="t", epoch="ns")
-    return result["series"][0]["values"]  # type: ignore[index]  # JSON
 
 
 @pytest.mark.trap(5)
