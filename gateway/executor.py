@@ -346,10 +346,11 @@ def _answer(made: Plan, name: str, rows: _Rows) -> Answer | None:
 
 
 def _emitted(columns: list[tuple[str, Col]], axis: Axis) -> Bools:
-    keep = axis.in_range & columns[0][1].emits
-    for _, column in columns[1:]:
-        keep |= axis.in_range & column.emits
-    return keep
+    (_, first), *others = columns
+    emits = first.emits
+    for _, column in others:
+        emits = emits | column.emits
+    return axis.in_range & emits
 
 
 def _reader(shape: Shape, run: Callable[[Shape], list[Answer]]) -> Reader:

@@ -98,10 +98,15 @@ class ChunkCache:
             self._evict()
 
     def bound(self, n_bytes: int) -> None:
-        """Keep no more than so much, and than `max_bytes`, until told otherwise."""
-        with self._lock:
-            self._bound = min(n_bytes, self.max_bytes)
-            self._evict()
+        """Keep no more than so much, and than `max_bytes`, until told otherwise.
+
+        For one thread at a time. Mostly it changes nothing, and then it waits for nobody.
+        """
+        n_bytes = min(n_bytes, self.max_bytes)
+        if n_bytes != self._bound:
+            with self._lock:
+                self._bound = n_bytes
+                self._evict()
 
     def _evict(self) -> None:
         while self.n_bytes > self._bound:

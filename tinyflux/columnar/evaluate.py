@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 
 _TIME_TESTS = (TimeSpan, OneTime)
+_VALUES_PER_SERIES = 16  # from here on a table of all values costs more than looking for codes
 
 
 class Prepared(NamedTuple):
@@ -186,11 +187,9 @@ def _match_tags(leaf: SimpleQuery, series: SeriesSet) -> Bools:
     choice = leaf.rhs if isinstance(leaf.rhs, OneOf) and len(leaf.path) == 1 else None
     if choice is not None and not choice.is_negated and column.lookup is not None:
         known = [column.lookup[text] for text in choice.texts if text in column.lookup]
-        if len(column.values) > 16 * n:
+        if len(column.values) > _VALUES_PER_SERIES * n:
             return np.isin(column.codes, known)
-        table = np.zeros(len(column.values) + 1, np.bool_)  # the last entry is for code -1
-        table[known] = True
-        return table[column.codes]
+        return _of_codes(column, known, True)
     if leaf.operator == "==" and len(leaf.path) == 1 and column.lookup is not None:
         code = column.lookup.get(leaf.rhs, -1) if _is_tag_value(leaf.rhs) else -1
         return column.codes == code if code >= 0 else np.zeros(n, np.bool_)
@@ -204,7 +203,6 @@ def _is_tag_value(value: object) -> bool:
 def _match_values(leaf: SimpleQuery, key: str, column: TagColumn) -> Bools:
     """Return bool[k]; the leaf is asked once for each value that occurs."""
     values = column.values
-    table = np.zeros(len(values) + 1, np.bool_)  # the last entry is for code -1: no tag, no match
     used: Sequence[int] = range(len(values))
     if len(column.codes) < len(values):
         used = [code for code in np.unique(column.codes).tolist() if code >= 0]
@@ -212,7 +210,13 @@ def _match_values(leaf: SimpleQuery, key: str, column: TagColumn) -> Bools:
         answers = (leaf.value_test(values[code]) for code in used)
     else:
         answers = (leaf(make_point(EPOCH, "", {key: values[code]}, {})) for code in used)
-    table[used] = np.fromiter(answers, np.bool_, len(used))
+    return _of_codes(column, used, np.fromiter(answers, np.bool_, len(used)))
+
+
+def _of_codes(column: TagColumn, codes: Sequence[int], answers: Bools | bool) -> Bools:
+    """Return bool[k], the answers of some codes for each series; false for all others."""
+    table = np.zeros(len(column.values) + 1, np.bool_)  # the last entry is for code -1: no tag
+    table[codes] = answers
     return table[column.codes]
 
 

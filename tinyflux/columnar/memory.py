@@ -100,11 +100,9 @@ class Memory:
         self._total = 0
         self._lock = threading.Lock()
         self._claimed = 0
-        self._is_tight = False  # the cache holds less than it could
         self._forgotten: deque[int] = deque()
-        self._mutex = threading.Lock()
+        self._mutex = threading.Lock()  # guards what is claimed
         self._changed = threading.Condition(self._mutex)
-        self._n_waiting = 0
         self._trimmed_s = 0.0
         self._looked_s = 0.0
 
@@ -187,26 +185,22 @@ class Memory:
             if self._free() < n_bytes:
                 self._wait_for(n_bytes, held)
             self._claimed += n_bytes
-            self._bound_chunks()
+            self.chunks.bound(self._free())
         if n_bytes >= self.frame_bytes:
             self.keep_small(n_bytes)
 
     def _wait_for(self, n_bytes: int, held: int) -> None:
         """Return when so much is free. The caller holds the lock."""
         deadline_s = time.monotonic() + self._wait_s
-        self._n_waiting += 1
-        try:
-            while self._free() < n_bytes:
-                left_s = deadline_s - time.monotonic()
-                if left_s <= 0:
-                    raise MemoryExceeded(
-                        f"memory-bytes limit exceeded: about {held + n_bytes} bytes are needed at "
-                        f"once, and other queries hold too much of the {self.work_bytes} that "
-                        f"memory_bytes leaves to all: try again later, or {_CHEAPER}"
-                    )
-                self._changed.wait(min(left_s, _LOOK_S))
-        finally:
-            self._n_waiting -= 1
+        while self._free() < n_bytes:
+            left_s = deadline_s - time.monotonic()
+            if left_s <= 0:
+                raise MemoryExceeded(
+                    f"memory-bytes limit exceeded: about {held + n_bytes} bytes are needed at "
+                    f"once, and other queries hold too much of the {self.work_bytes} that "
+                    f"memory_bytes leaves to all: try again later, or {_CHEAPER}"
+                )
+            self._changed.wait(min(left_s, _LOOK_S))
 
     def give_back(self, n_bytes: int) -> None:
         """Count bytes as claimed no more."""
@@ -214,9 +208,8 @@ class Memory:
             return
         with self._mutex:
             self._claimed -= n_bytes
-            self._bound_chunks()
-            if self._n_waiting:
-                self._changed.notify_all()
+            self.chunks.bound(self._free())
+            self._changed.notify_all()
         self.keep_small()
 
     def give_back_later(self, n_bytes: int) -> None:
@@ -228,14 +221,6 @@ class Memory:
         while self._forgotten:
             self._claimed -= self._forgotten.pop()
         return self.work_bytes - self._claimed
-
-    def _bound_chunks(self) -> None:
-        """Have the cache give way, or take back what is free. The caller holds the lock."""
-        free = self._free()
-        is_tight = free < self.chunks.max_bytes
-        if is_tight or self._is_tight:
-            self.chunks.bound(free)
-            self._is_tight = is_tight
 
     def keep_small(self, coming_bytes: int = 0) -> None:
         """Trim when the process is or gets too large; not all the time, if that does not help.

@@ -50,11 +50,10 @@ def pack(
     parts = [part for name, column in columns for part in _parts(name, column, strings)]
     taken: dict[str, Bools] = {}  # by columns of the same name that come later
     for n, part in reversed(list(enumerate(parts))):
-        rows = part.rows
-        if part.name in taken:
-            rows = rows & ~taken[part.name]
-            parts[n] = part._replace(rows=rows)
-        taken[part.name] = taken.get(part.name, False) | rows
+        later = taken.get(part.name)
+        if later is not None:
+            parts[n] = part._replace(rows=part.rows & ~later)
+        taken[part.name] = part.rows if later is None else part.rows | later
     there = np.array([part.rows for part in parts], np.bool_).T.reshape(len(times), len(parts))
     slots = np.array([part.slots for part in parts], np.int64).T.reshape(there.shape)
     layouts, layout_rows = _layouts(parts, there)
@@ -84,7 +83,7 @@ def _parts_of_objects(
     kinds = list(map(field_type_of, objects))
     for kind in sorted(set(kinds)):
         mine = np.array([k is kind for k in kinds])
-        own = [value for value in objects if field_type_of(value) is kind]
+        own = [value for value, k in zip(objects, kinds, strict=True) if k is kind]
         slots, here = np.zeros(len(values), np.int64), np.zeros(len(values), np.bool_)
         here[at[mine]] = True
         if kind is FieldType.STRING:

@@ -433,11 +433,12 @@ class Segment:
         found: dict[str, dict[int, FieldColumn]] = {name: {} for name in names}
         missing: dict[int, None] = {}
         size = layout.groups.size
+        places = {group: slice(group * size, (group + 1) * size) for group in groups.tolist()}
         for name in names:
             whole = self._cache.get((self._key, WHOLE, name))
-            for group in groups.tolist():
+            for group, rows in places.items():
                 if whole is not None:
-                    found[name][group] = whole.take(slice(group * size, (group + 1) * size))
+                    found[name][group] = whole.take(rows)
                     continue
                 chunk = self._cache.get((self._key, group, name))
                 if chunk is None:
@@ -450,9 +451,7 @@ class Segment:
             lacking = [name for name in names if len(found[name]) < len(groups)]
             if len(absent) == len(layout.groups) and self._cache.ahead.takes(9 * len(self)):
                 for name, column in self._keep_whole(layout, lacking).items():
-                    for group in absent.tolist():
-                        rows = slice(group * size, (group + 1) * size)
-                        found[name][group] = column.take(rows)
+                    found[name] = {group: column.take(rows) for group, rows in places.items()}
             else:
                 for name, parts in self._decode(layout, absent, lacking).items():
                     for group, chunk in zip(absent.tolist(), parts, strict=True):
@@ -460,7 +459,7 @@ class Segment:
                         found[name][group] = chunk
                 # Last: chunks that came behind the whole column would stay beside it.
                 self._cache.ahead.missed(self._key, lacking, 9 * len(self), self._read_rest)
-        return {name: [found[name][group] for group in groups.tolist()] for name in names}
+        return {name: [found[name][group] for group in places] for name in names}
 
     def _whole(self, names: Sequence[str]) -> dict[str, list[FieldColumn]] | None:
         """Return whole columns, None when not all of them are in the cache."""

@@ -222,20 +222,17 @@ class Snapshot(Reader):
                     return aggregate_frames(near, request)
                 del near
             aggregation = Aggregation(request, claim)
-            for part in self._parts(scan, series, prepared, aggregation):
+            for part in self._parts(scan, prepared, aggregation):
                 for frame in self.scan_prepared(part, prepared, keep=True, by_series=False):
                     aggregation.add(frame)
                 aggregation.settle()
             return aggregation.table()
 
     def _parts(
-        self,
-        scan: ScanRequest,
-        series: SeriesSet,
-        prepared: Prepared,
-        aggregation: Aggregation,
+        self, scan: ScanRequest, prepared: Prepared, aggregation: Aggregation
     ) -> Iterator[ScanRequest]:
         """Yield scans with disjoint cells: several when all values of a cell must be gathered."""
+        series = self._series(scan, prepared)
         row_bytes = aggregation.gathered_row_bytes
         if not row_bytes or not len(series):
             yield scan
