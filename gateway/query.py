@@ -161,15 +161,12 @@ class QueryEndpoint:
             asked = _allowed(request, user)
             if self._quick.has(asked.kind):
                 try:
-                    quick = self._quick_answer(request, user, asked)
+                    return self._quick_answer(request, user, asked)
                 except TooMuch as exc:
                     if exc.is_cold:  # what is read for the first time says nothing of its kind
                         asked = asked._replace(kind=None)
                     else:
                         self._quick.refuse(asked.kind)
-                else:
-                    if quick is not None:
-                        return quick
         session = self._session(request, user)
         self._n_open += 1
         threads = self._control if is_control else self._threads
@@ -195,18 +192,19 @@ class QueryEndpoint:
         is_idle = not self._n_open and 2 * memory.claimed_bytes <= memory.work_bytes
         return is_idle and len(request.text) <= MAX_LENGTH and not request.is_chunked
 
-    def _quick_answer(
-        self, request: QueryRequest, user: User | None, asked: _Asked
-    ) -> Response | None:
-        """Return the answer, made here and now; None when that takes a thread after all."""
+    def _quick_answer(self, request: QueryRequest, user: User | None, asked: _Asked) -> Response:
+        """Return the answer, made here and now.
+
+        Raises:
+            TooMuch: That takes a thread after all.
+        """
         session = self._session(request, user, is_quick=True)
         started_s, cpu_s = time.perf_counter(), time.thread_time()
         try:
             with at_most(MAX_ROWS):
                 [result] = results_of(asked.statements, session)
                 if result.error:  # whether it is one with other limits, too, a thread finds out
-                    self._quick.refuse(asked.kind)
-                    return None
+                    raise TooMuch(is_cold=False)
                 answer = self._printed(request, iter([result]), 1)
         finally:
             if time.perf_counter() - started_s > SHORT_S:  # to ask for the CPU is a slow call
