@@ -165,6 +165,8 @@ class _Run:
             )
         else:
             tables = tables_of(_reader(shape, self._join))
+        if not any(table.is_subquery for table in tables):
+            return tables
         names = list(_columns(shape.select))
         return [table.with_tags_as_fields(names) for table in tables]
 

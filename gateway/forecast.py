@@ -35,14 +35,11 @@ def with_forecasts(grid: Grid | None, made: Plan, session: Session) -> Grid | No
     Raises:
         StatementError: More windows than `max_select_buckets`; or the query was stopped.
     """
-    calls = [
-        [call for call in calls_of(column.expr) if call.name in FORECASTS]
-        for column in made.columns
-    ]
-    n_added = max((sum(map(_n_rows, found)) for found in calls), default=0)
     windows = made.shape.windows
-    if grid is None or windows is None or not n_added:
+    if grid is None or windows is None or not made.has_forecasts:
         return grid
+    calls = [_calls(column.expr) for column in made.columns]
+    n_added = max(sum(map(_n_rows, found)) for found in calls)
     n_groups = len(grid.groups)
     count = len(grid.axis) + n_groups * n_added
     check_windows(count, session.settings)
@@ -55,7 +52,7 @@ def with_forecasts(grid: Grid | None, made: Plan, session: Session) -> Grid | No
     for call in reversed([call for found in calls for call in found]):  # what is inside comes first
         source = evaluate(call.args[0], axis, {**inner, **leaves}, inner)
         leaves[call] = inner[call] = _column(call, source, n_groups, session, is_descending)
-    return Grid(axis, grid.groups, leaves, inner, grid.has_all)
+    return Grid(axis, grid.groups, leaves, inner, grid.own)
 
 
 def _calls(expr: ast.Expr) -> list[ast.Call]:

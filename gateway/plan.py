@@ -9,7 +9,7 @@ A Shape needs no schema: what kind of query it is, its interval, its window grid
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.functions.registry import FORECASTS, Kind, is_kind
@@ -83,6 +83,10 @@ class Plan:
         transformed: The aggregate and selector calls that stand inside of transformations.
         streams: The calls that are read one by one because some give rows at times of their own;
             empty where all columns share their rows.
+        lone_selector: The only function of the query, when it is a selector: rows keep its time. A
+            wildcard counts as what it became: `last(*)` of one field keeps the time, of two not.
+        beside: The names that stand beside a lone selector.
+        has_forecasts: A column is a forecast: that counts the windows between those with a value.
         having: Which rows of the answer stay, over the names of its columns; None is all.
         order: How they are sorted, by the names of its columns.
     """
@@ -92,20 +96,13 @@ class Plan:
     leaves: tuple[ast.Call, ...]
     dimensions: tuple[str, ...]
     time_name: str = "time"
-    transformed: tuple[ast.Call, ...] = field(default=())
+    transformed: tuple[ast.Call, ...] = ()
     streams: tuple[ast.Call, ...] = ()
+    lone_selector: ast.Call | None = None
+    beside: tuple[ast.VarRef, ...] = ()
+    has_forecasts: bool = False
     having: ast.Expr | None = None
     order: tuple[ast.SortField, ...] = ()
-
-    @property
-    def lone_selector(self) -> ast.Call | None:
-        """The only function of the query, when it is a selector: rows keep its time.
-
-        A wildcard counts as what it became: `last(*)` of one field keeps the time, of two not.
-        """
-        is_lone = len(self.leaves) == 1 and not self.transformed and not self.streams
-        is_lone = is_lone and self.shape.rows_call is None
-        return self.leaves[0] if is_lone and self.shape.selectors else None
 
     @property
     def rows_call(self) -> ast.Call | None:
@@ -115,15 +112,20 @@ class Plan:
         calls = (call for column in self.columns for call in calls_of(column.expr))
         return next((call for call in calls if is_kind(call.name, Kind.ROWS)), None)
 
-    @property
-    def has_forecasts(self) -> bool:
-        """Whether a column is a forecast: that counts the windows between those with a value."""
-        calls = (call for column in self.columns for call in calls_of(column.expr))
-        return any(call.name in FORECASTS for call in calls)
+    def only(self, calls: tuple[ast.Call, ...]) -> Plan:
+        """Return the plan of some of its streams."""
+        columns = tuple(OutputColumn(call.name, call) for call in calls)
+        return replace(self, columns=columns, has_forecasts=has_forecasts(columns))
 
     def names(self) -> list[str]:
         """Return the column names of the answer, time first."""
         return [self.time_name, *(column.name for column in self.columns)]
+
+
+def has_forecasts(columns: Iterable[OutputColumn]) -> bool:
+    """Return whether a column is a forecast."""
+    calls = (call for column in columns for call in calls_of(column.expr))
+    return any(call.name in FORECASTS for call in calls)
 
 
 def streams_of(columns: Iterable[OutputColumn], *, is_filled: bool) -> tuple[ast.Call, ...]:

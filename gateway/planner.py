@@ -21,7 +21,7 @@ from gateway.functions.types import type_of
 from gateway.functions.validate import check_call
 from gateway.logic import both, calls_of, times_alone, walk
 from gateway.ordering import Names, resolve_having, resolve_order
-from gateway.plan import OutputColumn, Plan, Shape, outermost_calls, streams_of
+from gateway.plan import OutputColumn, Plan, Shape, has_forecasts, outermost_calls, streams_of
 from gateway.timerange import ALWAYS, TimeRange, split_condition
 from grammar import ast
 from grammar.durations import format_duration
@@ -180,6 +180,9 @@ class _Resolved(NamedTuple):
     time_name: str
     transformed: tuple[ast.Call, ...]
     streams: tuple[ast.Call, ...]
+    lone_selector: ast.Call | None
+    beside: tuple[ast.VarRef, ...]
+    has_forecasts: bool
 
 
 def _resolve(
@@ -206,7 +209,36 @@ def _resolve(
         type_of(column.expr, schema)
     leaves, transformed = _leaves(columns)
     streams = streams_of(columns, is_filled=is_filled)
-    return _Resolved(columns, leaves, dimensions, time_name, transformed, streams)
+    lone = None
+    if len(leaves) == 1 and not (transformed or streams) and is_kind(leaves[0].name, Kind.SELECTOR):
+        lone = leaves[0]
+    return _Resolved(
+        columns,
+        leaves,
+        dimensions,
+        time_name,
+        transformed,
+        streams,
+        lone,
+        () if lone is None else _beside(columns),
+        has_forecasts(columns),
+    )
+
+
+def _beside(columns: Iterable[OutputColumn]) -> tuple[ast.VarRef, ...]:
+    """Return the names in columns that stand outside of calls."""
+
+    def outside(expr: ast.Expr) -> list[ast.VarRef]:
+        match expr:
+            case ast.VarRef():
+                return [expr]
+            case ast.ParenExpr(inner):
+                return outside(inner)
+            case ast.BinaryExpr(_, lhs, rhs):
+                return outside(lhs) + outside(rhs)
+        return []
+
+    return tuple(dict.fromkeys(ref for column in columns for ref in outside(column.expr)))
 
 
 _resolve_known = lru_cache(_CACHED)(_resolve)

@@ -109,8 +109,9 @@ def evaluate(
         inner: The leaves inside of transformations that read a window more; None where they are the
             same.
     """
-    if expr in leaves:
-        return leaves[expr]
+    leaf = leaves.get(expr)
+    if leaf is not None:
+        return leaf
     match expr:
         case ast.ParenExpr(nested):
             return evaluate(nested, axis, leaves, inner)

@@ -19,7 +19,7 @@ from gateway.forecast import with_forecasts
 from gateway.functions.rows import choose, place_in_run
 from gateway.functions.transforms import READS_ONE_WINDOW_BEFORE
 from gateway.logic import calls_of
-from gateway.plan import OutputColumn, is_of_windows
+from gateway.plan import is_of_windows
 from gateway.points import Points, fill_points, read_points
 from gateway.rows import DTYPES, Col, evaluate
 from gateway.windowed import read_grid, widen
@@ -108,23 +108,18 @@ def read_streams(made: Plan, table: Table, scan: ScanRequest, session: Session) 
 def _streams(made: Plan, table: Table, scan: ScanRequest, session: Session) -> Iterator[_Stream]:
     windowed = tuple(filter(is_of_windows, made.streams))
     if windowed:
-        part = _only(made, windowed)
+        part = made.only(windowed)
         grid = with_forecasts(read_grid(part, table, scan, session), part, session)
         if grid is not None:
             yield from _from_rows(windowed, grid.axis, grid.groups, grid.leaves, grid.inner)
     for call in made.streams:
         if call in windowed:
             continue
-        part = _only(made, (call,))
+        part = made.only((call,))
         points = read_rows(part, table, scan, session)
         if points is not None:
             axis = axis_of(points, part)
             yield from _from_rows((call,), axis, points.groups, points.leaves, None)
-
-
-def _only(made: Plan, calls: tuple[ast.Call, ...]) -> Plan:
-    """Return the plan of these calls."""
-    return replace(made, columns=tuple(OutputColumn(call.name, call) for call in calls))
 
 
 def _from_rows(

@@ -41,15 +41,24 @@ class Grid:
         leaves: The columns of the calls that stand outside of transformations, and of names beside
             a selector.
         inner: The columns of the calls that stand inside of transformations.
-        has_all: Every leaf has a value somewhere in every group. How a column without one is filled
-            is another matter: a count gives null, and `fill(0)` of strings 0.
+        own: The leaves before rows were filled.
     """
 
     axis: Axis
     groups: list[tuple[str, ...]]
     leaves: Mapping[ast.Expr, Col]
     inner: Mapping[ast.Expr, Col]
-    has_all: bool
+    own: Mapping[ast.Expr, Col]
+
+    @property
+    def has_all(self) -> bool:
+        """Whether every leaf has a value somewhere in every group.
+
+        How a column without one is filled is another matter: a count gives null, and `fill(0)` of
+        strings 0.
+        """
+        n_groups = len(self.groups)
+        return all(c.valid.reshape(n_groups, -1).any(axis=1).all() for c in self.own.values())
 
 
 def read_grid(made: Plan, table: Table, scan: ScanRequest, session: Session) -> Grid | None:
@@ -61,7 +70,7 @@ def read_grid(made: Plan, table: Table, scan: ScanRequest, session: Session) -> 
     shape = made.shape
     bounds, wide = shape.bounds, None
     aux = _aux(made, table)
-    points = made.lone_selector is not None and (shape.windows is None or bool(_beside(made)))
+    points = made.lone_selector is not None and (shape.windows is None or bool(made.beside))
     plain = aggregate(made, table, scan, made.leaves, aux, session, points=points)
     if made.transformed:
         widened = widen(shape)
@@ -84,10 +93,8 @@ def read_grid(made: Plan, table: Table, scan: ScanRequest, session: Session) -> 
     inner: dict[ast.Expr, Col] = {}
     if wide is not None:
         inner |= {call: frame.column(wide, call, is_inner=True) for call in wide.calls}
-    shape_of_rows = len(groups), frame.size
-    has_all = all(c.valid.reshape(shape_of_rows).any(axis=1).all() for c in leaves.values())
     filled = frame.fill_rows(leaves)
-    return Grid(frame.axis(times), frame.ordered_groups(), filled, inner, has_all)
+    return Grid(frame.axis(times), frame.ordered_groups(), filled, inner, leaves)
 
 
 def widen(shape: Shape) -> TimeRange:
@@ -105,26 +112,7 @@ def widen(shape: Shape) -> TimeRange:
 
 def _aux(made: Plan, table: Table) -> tuple[str, ...]:
     """Return the fields to bring from the point that a lone selector chose."""
-    if made.lone_selector is None:
-        return ()
-    return tuple(ref.name for ref in _beside(made) if table.schema.is_field(ref))
-
-
-def _beside(made: Plan) -> list[ast.VarRef]:
-    """Return the names that stand beside a lone selector."""
-
-    def outside(expr: ast.Expr) -> list[ast.VarRef]:
-        match expr:
-            case ast.VarRef():
-                return [expr]
-            case ast.ParenExpr(inner):
-                return outside(inner)
-            case ast.BinaryExpr(_, lhs, rhs):
-                return outside(lhs) + outside(rhs)
-        return []
-
-    found = [ref for column in made.columns for ref in outside(column.expr)]
-    return list(dict.fromkeys(found))
+    return tuple(ref.name for ref in made.beside if table.schema.is_field(ref))
 
 
 # --- the grid -------------------------------------------------------------------------------------
@@ -132,16 +120,31 @@ class _Fit(NamedTuple):
     """Where a table of the engine lies in the grid.
 
     Attributes:
-        is_whole: It is as large as the grid, and in its order; the rest does not matter then.
+        shape: Of the grid.
         rows: int64[g], the rows of the grid that its groups are.
         here: int64[w], the windows of the grid that it has, by their place.
-        there: int64[w], the same, by their place in the table.
+        there: int64[w], the same, by their place in the table; None where the table is as large as
+            the grid, and in its order: nothing has to be moved then.
+        way: The steps in which the query goes through groups and windows.
     """
 
-    is_whole: bool
+    shape: tuple[int, int]
     rows: Int64s
     here: Int64s
-    there: Int64s
+    there: Int64s | None
+    way: int
+
+    def place(self, values: np.ndarray) -> np.ndarray:
+        """Return a [g, w] array of the table in the grid, row after row as the query goes; else 0.
+
+        Text is None elsewhere.
+        """
+        if self.there is not None:
+            found, values = values[:, self.there], np.zeros(self.shape, values.dtype)
+            if values.dtype == np.object_:
+                values[:] = None
+            values[np.ix_(self.rows, self.here)] = found
+        return values[:: self.way, :: self.way].ravel()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -153,12 +156,14 @@ class _Frame:
         groups: Sorted.
         numbers: int64[w], the numbers of the windows, ascending; under `fill(none)` not of all.
         in_range: bool[w]; false for the window that only transformations read.
+        is_all_in_range: None is.
     """
 
     made: Plan
     groups: list[tuple[str, ...]]
     numbers: Int64s
     in_range: Bools
+    is_all_in_range: bool = True
     _fits: dict[int, _Fit] = field(default_factory=dict)
 
     @property
@@ -203,34 +208,21 @@ class _Frame:
         """Return the groups in the order of the query."""
         return self.groups[::-1] if self._descending else self.groups
 
-    def place(self, answer: Aggregated, values: np.ndarray) -> np.ndarray:
-        """Return a [g, w] array of the engine in this grid, in its order; 0 elsewhere."""
-        shape = len(self.groups), self.size
-        table = answer.table
-        if not table.groups:
-            return np.full(shape, None if values.dtype == np.object_ else 0, values.dtype)
-        fit = self._fits.get(id(table))
-        if fit is None:
-            fit = self._fits[id(table)] = self._fit(table)
-        if fit.is_whole:
-            placed = values
-        else:
-            placed = np.zeros(shape, values.dtype)
-            if values.dtype == np.object_:
-                placed[:] = None
-            placed[np.ix_(fit.rows, fit.here)] = values[:, fit.there]
-        return placed[::-1, ::-1] if self._descending else placed
+    def fit(self, table: AggregateTable) -> _Fit:
+        """Return where a table lies in this grid."""
+        found = self._fits.get(id(table))
+        if found is None:
+            found = self._fits[id(table)] = self._find_fit(table)
+        return found
 
-    def _fit(self, table: AggregateTable) -> _Fit:
-        rows = np.arange(len(self.groups))
-        is_whole = table.groups == self.groups
-        if not is_whole:
-            rows = _positions(table.groups, self.groups)
-        if is_whole and np.array_equal(table.windows, self.numbers):
-            return _Fit(True, rows, table.windows, table.windows)
-        at = np.minimum(np.searchsorted(self.numbers, table.windows), self.size - 1)
-        there = np.flatnonzero(self.numbers[at] == table.windows)
-        return _Fit(False, rows, at[there], there)
+    def _find_fit(self, table: AggregateTable) -> _Fit:
+        shape, way = (len(self.groups), self.size), -1 if self._descending else 1
+        windows = table.windows
+        if table.groups == self.groups and np.array_equal(windows, self.numbers):
+            return _Fit(shape, windows, windows, None, way)
+        at = np.minimum(np.searchsorted(self.numbers, windows), self.size - 1)
+        there = np.flatnonzero(self.numbers[at] == windows)
+        return _Fit(shape, _positions(table.groups, self.groups), at[there], there, way)
 
     def column(self, answer: Aggregated, call: ast.Call, *, is_inner: bool = False) -> Col:
         """Return the filled column of a call."""
@@ -238,6 +230,8 @@ class _Frame:
         select = self.made.shape.select
         if self.made.shape.windows is None or select.fill is ast.Fill.NONE:
             return cells
+        if (is_inner or self.is_all_in_range) and cells.valid.all():
+            return cells  # nothing is empty
         if answer.earlier is not None:
             before = self._before().cells(answer.earlier, call)
             return self._carried(before, cells, self._within(cells, before, is_inner=is_inner))
@@ -258,8 +252,9 @@ class _Frame:
         found = answer.columns.get(call)
         if found is None:
             return Col.nothing(len(self.groups) * self.size)
-        values, valid = self.place(answer, found.values), self.place(answer, found.valid)
-        return Col(found.type, values.ravel(), valid.ravel(), valid.ravel())
+        fit = self.fit(answer.table)
+        valid = fit.place(found.valid)
+        return Col(found.type, fit.place(found.values), valid, valid)
 
     def _before(self) -> _Frame:
         """Return the grid of one window that has what is before the range."""
@@ -339,7 +334,7 @@ class _Frame:
         found = answer.columns.get(call)
         if self.made.shape.windows is not None or found is None or found.times is None:
             return None
-        return self.place(answer, found.times).ravel()
+        return self.fit(answer.table).place(found.times)
 
     def beside(
         self,
@@ -376,21 +371,20 @@ class _Frame:
         """Return the columns of the fields and tags of the point that a selector chose."""
         found = answer.columns.get(call)
         columns: dict[ast.Expr, Col] = {}
-        refs = _beside(self.made)
+        refs = self.made.beside
         if found is None or not refs:
             return columns
+        fit = self.fit(answer.table)
         nowhere = np.zeros(len(self.groups) * self.size, np.bool_)
         for ref in refs:
             if ref.name in aux and ref.cast != "tag":
                 column = answer.table.aux.get(ref.name)
                 if column is not None:
-                    values = self.place(answer, column.values).ravel()
-                    valid = self.place(answer, column.valid).ravel()
+                    values, valid = fit.place(column.values), fit.place(column.valid)
                     columns[ref] = Col(column.type, values, valid, nowhere)
                 continue
             assert found.series is not None
-            ids = self.place(answer, found.series).ravel()
-            valid = self.place(answer, found.valid).ravel()
+            ids, valid = fit.place(found.series), fit.place(found.valid)
             values = _tags_of(ids, valid, ref.name, table.reader.series(table.name, scan.query))
             columns[ref] = Col(FieldType.STRING, values, values.astype(np.bool_), nowhere)
         return columns
@@ -449,4 +443,4 @@ def _frame(
     in_range = numbers <= inner_last
     if inner.has_start:
         in_range &= numbers >= inner_first
-    return _Frame(made, groups, numbers, in_range)
+    return _Frame(made, groups, numbers, in_range, bool(in_range.all()))

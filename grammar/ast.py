@@ -7,7 +7,7 @@ text.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -94,6 +94,13 @@ class Call:
 
     name: str
     args: tuple[Expr, ...] = ()
+    _hash: int = field(default=0, init=False, repr=False, compare=False)
+
+    def __hash__(self) -> int:
+        """Return what is worked out once: columns are looked up by their calls all the time."""
+        if not self._hash:
+            object.__setattr__(self, "_hash", hash((self.name, self.args)))
+        return self._hash
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,7 @@ _CGROUP_LIMITS: Final = (
     "/sys/fs/cgroup/memory/memory.limit_in_bytes",
 )
 _MOST_FRAME_BYTES: Final = 64 << 20
+_MOST_UNCOUNTED_BYTES: Final = 64 << 10  # of a claim, at most a 4,096th of what all may claim
 _FRAMES: Final = 8  # that find room side by side
 _TRIM_EVERY_S: Final = 0.2  # 7 ms to give back 60 MB
 _LOOK_S: Final = 0.05  # between two looks at the process, or for claims that were forgotten
@@ -78,6 +79,7 @@ class Memory:
         points_bytes: As given.
         work_bytes: As given.
         frame_bytes: As given.
+        uncounted_bytes: How much of each claim is not counted.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class Memory:
         self.points_bytes = points_bytes
         self.work_bytes = work_bytes
         self.frame_bytes = frame_bytes or min(work_bytes // _FRAMES, _MOST_FRAME_BYTES)
+        self.uncounted_bytes = min(work_bytes >> 12, _MOST_UNCOUNTED_BYTES)
         self.chunks = ChunkCache(chunk_bytes)
         self._process_bytes = process_bytes
         self._wait_s = wait_s
@@ -251,10 +254,11 @@ class Claim:
         0
     """
 
-    __slots__ = ("_kept", "_memory", "n_bytes")
+    __slots__ = ("_counted", "_kept", "_memory", "n_bytes")
 
     def __init__(self, memory: Memory) -> None:
         self.n_bytes = 0
+        self._counted = 0
         self._kept = 0
         self._memory = memory
 
@@ -264,10 +268,14 @@ class Claim:
         Raises:
             MemoryExceeded: As in `Memory.claim`; what was held is held still.
         """
-        more = self._kept + n_bytes - self.n_bytes
+        wanted = self._kept + n_bytes
+        if wanted <= self.n_bytes:
+            return
+        more = wanted - self._memory.uncounted_bytes - self._counted
         if more > 0:
-            self._memory.take(more, self.n_bytes)
-            self.n_bytes += more
+            self._memory.take(more, self._counted)
+            self._counted += more
+        self.n_bytes = wanted
 
     def keep(self) -> None:
         """Keep what is held: what `grow` asks for from now on comes on top."""
@@ -275,9 +283,9 @@ class Claim:
 
     def release(self) -> None:
         """Hold nothing more; called twice it does nothing."""
-        held, self.n_bytes, self._kept = self.n_bytes, 0, 0
-        if held:
-            self._memory.give_back(held)
+        counted, self.n_bytes, self._counted, self._kept = self._counted, 0, 0, 0
+        if counted:
+            self._memory.give_back(counted)
 
     def __enter__(self) -> Self:
         return self
@@ -286,8 +294,8 @@ class Claim:
         self.release()
 
     def __del__(self) -> None:
-        if self.n_bytes:
-            self._memory.give_back_later(self.n_bytes)
+        if self._counted:
+            self._memory.give_back_later(self._counted)
 
 
 def trim() -> None:
