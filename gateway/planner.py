@@ -65,9 +65,8 @@ def compile_select(select: ast.Select, now_ns: int, within: Shape | None = None)
         StatementError: What no schema could make sound.
     """
     now_of_windows_ns = now_ns if any(map(asks_for_now, select.dimensions)) else 0
-    bare = select if select.condition is None else replace(select, condition=None)
     make = _shape_of_known if within is None else _shape
-    shape = make(bare, now_of_windows_ns, within)
+    shape = make(select.bare, now_of_windows_ns, within)
     rest, bounds = split_condition(select.condition, now_ns, select.timezone)
     check_condition(rest)
     if within is not None:

@@ -90,26 +90,25 @@ def split_condition(
     Raises:
         StatementError: A comparison with time that InfluxDB refuses.
     """
-    if condition is None:
-        return None, ALWAYS
-    if isinstance(condition, ast.ParenExpr):
-        inner, bounds = split_condition(condition.expr, now_ns, timezone)
-        is_compound = isinstance(inner, ast.BinaryExpr) and inner.op in {"AND", "OR"}
-        return (ast.ParenExpr(inner) if inner is not None and is_compound else inner), bounds
-    if _is_exact(condition):
-        return _resolved(condition, now_ns, timezone)
-    if not isinstance(condition, ast.BinaryExpr):
-        return condition, ALWAYS
-    if condition.op in {"AND", "OR"}:
-        left, left_bounds = split_condition(condition.lhs, now_ns, timezone)
-        right, right_bounds = split_condition(condition.rhs, now_ns, timezone)
-        bounds = left_bounds.intersect(right_bounds)
-        if left is None or right is None:
-            return (right if left is None else left), bounds
-        return ast.BinaryExpr(condition.op, left, right), bounds
-    if not bounds_time(condition):
-        return condition, ALWAYS
-    return None, _bounds(*_comparison(condition), now_ns, timezone)
+    match condition:
+        case None:
+            return None, ALWAYS
+        case ast.ParenExpr(expr):
+            inner, bounds = split_condition(expr, now_ns, timezone)
+            is_compound = isinstance(inner, ast.BinaryExpr) and inner.op in {"AND", "OR"}
+            return (ast.ParenExpr(inner) if inner is not None and is_compound else inner), bounds
+        case ast.BinaryExpr("AND" | "OR" as op, lhs, rhs) if not _is_exact_or(condition):
+            left, left_bounds = split_condition(lhs, now_ns, timezone)
+            right, right_bounds = split_condition(rhs, now_ns, timezone)
+            bounds = left_bounds.intersect(right_bounds)
+            if left is None or right is None:
+                return (right if left is None else left), bounds
+            return ast.BinaryExpr(op, left, right), bounds
+        case _ if not bounds_time(condition):
+            return condition, ALWAYS
+        case ast.BinaryExpr(op) if op != "OR":
+            return None, _bounds(*_comparison(condition), now_ns, timezone)
+    return _resolved(condition, now_ns, timezone)
 
 
 def exact_condition(condition: ast.Expr, now_ns: int, timezone: str = "") -> ast.Expr:
@@ -121,13 +120,9 @@ def exact_condition(condition: ast.Expr, now_ns: int, timezone: str = "") -> ast
     return _resolved(condition, now_ns, timezone)[0]
 
 
-def _is_exact(condition: ast.Expr) -> bool:
-    """Return whether time is compared in a way that the condition itself has to keep."""
-    if isinstance(condition, ast.BinaryExpr):
-        return condition.op == "OR" and all(map(bounds_time, disjuncts(condition)))
-    if isinstance(condition, (ast.NotExpr, ast.InExpr, ast.LikeExpr)):
-        return bounds_time(condition)
-    return False
+def _is_exact_or(condition: ast.BinaryExpr) -> bool:
+    """Return whether every branch of an OR compares time: the condition has to keep them then."""
+    return condition.op == "OR" and all(map(bounds_time, disjuncts(condition)))
 
 
 def _resolved(condition: ast.Expr, now_ns: int, timezone: str) -> tuple[ast.Expr, TimeRange]:

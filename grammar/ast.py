@@ -7,7 +7,7 @@ text.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -264,6 +264,21 @@ class Select:
     fill_age_ns: int = 0
     having: Expr | None = None
     sort_fields: tuple[SortField, ...] = ()
+    _bare: Select | None = field(default=None, init=False, repr=False, compare=False)
+
+    @property
+    def bare(self) -> Select:
+        """The statement without its WHERE; one object for all that `where` makes of a statement."""
+        found = self._bare or replace(self, condition=None)
+        if self._bare is None:
+            object.__setattr__(self, "_bare", found)
+        return found
+
+    def where(self, condition: Expr) -> Select:
+        """Return the statement with another WHERE."""
+        made = replace(self, condition=condition)
+        object.__setattr__(made, "_bare", self.bare)
+        return made
 
 
 @dataclass(frozen=True, slots=True)

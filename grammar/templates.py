@@ -208,7 +208,7 @@ def _literal(kind: str, text: str) -> ast.Expr:
 
 def _mapped(statement: Any, leaf: Callable[[Any], Any]) -> Any:
     """Return a statement whose WHERE has other leaves, those of its subqueries too."""
-    changes: dict[str, object] = {}
+    changes: dict[str, Any] = {}
     for clause in _CONDITIONS:
         condition = getattr(statement, clause, None)
         if condition is not None:
@@ -217,6 +217,8 @@ def _mapped(statement: Any, leaf: Callable[[Any], Any]) -> Any:
         sources = tuple(_mapped_source(source, leaf) for source in statement.sources)
         if any(new is not old for new, old in zip(sources, statement.sources, strict=True)):
             changes["sources"] = sources
+    if type(statement) is ast.Select and changes.keys() == {"condition"}:
+        return statement.where(changes["condition"])
     return replace(statement, **changes) if changes else statement
 
 
