@@ -138,6 +138,7 @@ class Accumulator:
         call: The call.
         kernel: Its function.
         type: The type of the answer, of the frames so far.
+        kept_bytes: How much is kept of the frames, about.
     """
 
     def __init__(
@@ -151,6 +152,7 @@ class Accumulator:
         self.call = call
         self.kernel = kernel
         self.type = kernel.gives or FieldType.FLOAT  # of a field that nobody has
+        self.kept_bytes = 0
         self._seen = False
         self._windows = request.windows
         self._aux = request.aux
@@ -182,7 +184,9 @@ class Accumulator:
         elif isinstance(kernel, Gather):
             self._pieces.append(self._gather(kernel, rows, values))
         if self._must_merge():
-            self._pieces = [self._merged()]
+            self._pieces, self.kept_bytes = [self._merged()], 0
+        entry_bytes = gathered_bytes(kernel) if isinstance(kernel, Gather) else _ENTRY_BYTES
+        self.kept_bytes += entry_bytes * len(self._pieces[-1].groups)
 
     def _must_merge(self) -> bool:
         if len(self._pieces) < 2 or isinstance(self.kernel, Gather):
@@ -190,18 +194,11 @@ class Accumulator:
         first, *others = (len(piece.groups) for piece in self._pieces)
         return len(others) + 1 >= _MERGE_EVERY or sum(others) > max(_MERGE_ENTRIES, first)
 
-    @property
-    def kept_bytes(self) -> int:
-        """How much is kept of the frames, about."""
-        kernel = self.kernel
-        entry_bytes = gathered_bytes(kernel) if isinstance(kernel, Gather) else _ENTRY_BYTES
-        return entry_bytes * sum(len(piece.groups) for piece in self._pieces)
-
     def settle(self) -> None:
         """Compute the cells so far, where all of their values are kept for that."""
         if isinstance(self.kernel, Gather) and self._pieces:
             joined = self._joined()
-            self._pieces, self._gathered = [], 0  # first: they are not needed twice
+            self._pieces, self._gathered, self.kept_bytes = [], 0, 0  # they are not needed twice
             self._finished.append(self._finish_gathered(self.kernel, joined))
 
     def _select(self, kernel: Select, rows: Rows, values: Values) -> Piece:

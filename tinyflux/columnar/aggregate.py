@@ -13,6 +13,7 @@ and group.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -28,7 +29,6 @@ from tinyflux.columnar.accumulate import (
 from tinyflux.columnar.base import (
     AggregateRequest,
     AggregateTable,
-    Call,
     CallColumn,
     Frame,
     SeriesSet,
@@ -92,7 +92,7 @@ class Aggregation:
         self._claim = claim
         merging = Merging(request)
         self._columns = [
-            Accumulator(call, _kernel(call, points=request.points), request, merging, max_rows)
+            Accumulator(call, _kernel(call.function, request.points), request, merging, max_rows)
             for call in request.calls
         ]
         kernels = [column.kernel for column in self._columns]
@@ -147,10 +147,11 @@ class Aggregation:
             return _table(self._columns, self._groups, self._request, self._claim)
 
 
-def _kernel(call: Call, *, points: bool) -> Kernel:
-    kernel = KERNELS.get(call.function)
+@cache
+def _kernel(function: str, points: bool) -> Kernel:
+    kernel = KERNELS.get(function)
     if kernel is None:
-        raise QueryError(f"undefined function {call.function}()")
+        raise QueryError(f"undefined function {function}()")
     return kernel if points or not isinstance(kernel, Select) else kernel.as_value()
 
 
@@ -300,35 +301,34 @@ def _table(
         windows = np.zeros(0 if request.windows else 1, np.int64)
         empty = [_dense(column, None, None, (0, len(windows))) for column in columns]
         return AggregateTable([], windows, empty)
+    apart = list({id(done.groups): done for done in present}.values())  # columns without gaps share
     names = groups.names()
     used = [0]
     if len(names) > 1:
-        used = np.unique(np.concatenate([done.groups for done in present])).tolist()
+        used = np.unique(np.concatenate([done.groups for done in apart])).tolist()
         used.sort(key=names.__getitem__)
     ranks = np.zeros(len(names), np.int64)
     ranks[used] = np.arange(len(used))
-    windows = _windows(present, len(used), request)
+    windows = _windows(apart, len(used), request)
     low, width = int(windows[0]), len(windows)
     is_whole = int(windows[-1]) - low < width
     shape = (len(used), width)
     if claim is not None:
         claim.grow(len(used) * width * sum(26 if c.kernel.selects else 10 for c in columns))
     first = np.full(len(used), windows[-1] + 1)
-    by_cells: dict[int, Int64s] = {}  # columns without gaps share their cells: work them out once
-    for done in present:
-        if id(done.groups) not in by_cells:
-            rows = ranks[done.groups]
-            np.minimum.at(first, rows, done.numbers)
-            at = done.numbers - low if is_whole else np.searchsorted(windows, done.numbers)
-            by_cells[id(done.groups)] = rows * width + at
-    places = [None if done is None else by_cells[id(done.groups)] for done in finished]
+    cells: dict[int, _Cells] = {}
+    for done in apart:
+        rows = ranks[done.groups]
+        np.minimum.at(first, rows, done.numbers)
+        at = done.numbers - low if is_whole else np.searchsorted(windows, done.numbers)
+        cells[id(done.groups)] = _Cells(rows * width + at, shape)
     answers = [
-        _dense(column, done, at, shape)
-        for column, done, at in zip(columns, finished, places, strict=True)
+        _dense(column, done, None if done is None else cells[id(done.groups)], shape)
+        for column, done in zip(columns, finished, strict=True)
     ]
     aux = {}
-    if request.aux and finished[0] is not None and places[0] is not None:
-        aux = _dense_aux(finished[0], places[0], shape)
+    if request.aux and finished[0] is not None:
+        aux = _dense_aux(finished[0], cells[id(finished[0].groups)])
     return AggregateTable([names[number] for number in used], windows, answers, aux, first)
 
 
@@ -353,40 +353,58 @@ def _windows(finished: list[Finished], n_groups: int, request: AggregateRequest)
     return np.arange(low, high + 1) if windows is None else windows
 
 
-def _dense_aux(done: Finished, places: Int64s, shape: tuple[int, int]) -> dict[str, CallColumn]:
+class _Cells:
+    """Where the entries of columns lie in a table of groups and windows.
+
+    Args:
+        places: int64[m], the cell of each entry, no two the same.
+        shape: Of the table.
+
+    Attributes:
+        known: bool[g, w], the cells that have an entry.
+    """
+
+    def __init__(self, places: Int64s, shape: tuple[int, int]) -> None:
+        self._places = places
+        self._shape = shape
+        is_whole = len(places) == shape[0] * shape[1] and bool((places[1:] > places[:-1]).all())
+        self._is_whole = is_whole  # each cell has an entry, in their order
+        self.known: Bools = np.ones(shape, np.bool_)
+        if not is_whole:
+            self.known = self.spread(np.ones(len(places), np.bool_), self.known.dtype)
+
+    def spread(self, values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+        """Return the entries of a column as [g, w], 0 in the other cells."""
+        if self._is_whole:
+            return values.astype(dtype, copy=False).reshape(self._shape)
+        whole = np.zeros(self._shape, dtype)
+        whole.ravel()[self._places] = values
+        return whole
+
+
+def _dense_aux(done: Finished, cells: _Cells) -> dict[str, CallColumn]:
     columns = {}
     for name, data in done.aux.items():
         valid = data.mask() if done.valid is None else data.mask() & done.valid
-        values = _spread(data.values, places, shape, DTYPES[data.type])
-        there = _spread(valid, places, shape, np.dtype(np.bool_))
-        columns[name] = CallColumn(data.type, values, there)
+        values = cells.spread(data.values, DTYPES[data.type])
+        columns[name] = CallColumn(data.type, values, cells.spread(valid, valid.dtype))
     return columns
 
 
 def _dense(
-    column: Accumulator, done: Finished | None, places: Int64s | None, shape: tuple[int, int]
+    column: Accumulator, done: Finished | None, cells: _Cells | None, shape: tuple[int, int]
 ) -> CallColumn:
-    """Return a column of the table; places is int64[m], the cell of each value."""
+    """Return a column of the table."""
     dtype = DTYPES[column.type]
-    if done is None or places is None:
+    if done is None or cells is None:
         nothing = np.zeros(shape, np.int64) if column.kernel.selects else None
         return CallColumn(
             column.type, np.zeros(shape, dtype), np.zeros(shape, np.bool_), nothing, nothing
         )
-    valid = np.ones(len(places), np.bool_) if done.valid is None else done.valid
-    int64 = np.dtype(np.int64)
     return CallColumn(
         column.type,
-        _spread(done.values, places, shape, dtype),
-        _spread(valid, places, shape, np.dtype(np.bool_)),
-        None if done.times is None else _spread(done.times, places, shape, int64),
-        None if done.series is None else _spread(done.series, places, shape, int64),
+        cells.spread(done.values, dtype),
+        cells.known if done.valid is None else cells.spread(done.valid, done.valid.dtype),
+        None if done.times is None else cells.spread(done.times, done.times.dtype),
+        None if done.series is None else cells.spread(done.series, done.series.dtype),
     )
-
-
-def _spread(
-    values: NDArray[Any], places: Int64s, shape: tuple[int, int], dtype: np.dtype[Any]
-) -> NDArray[Any]:
-    whole = np.zeros(shape[0] * shape[1], dtype)
-    whole[places] = values
-    return whole.reshape(shape)
