@@ -138,31 +138,32 @@ class PointReader:
         return frames
 
     def points(self, frames: Sequence[Frame]) -> Points:
-        """Return the rows of frames, at least one, in the order of the query."""
-        return self.arranged(self.unordered(frames))
+        """Return the rows of frames, at least one, in the order of the query; nulls filled."""
+        return self.arranged(frames)[0]
 
-    def arranged(self, points: Points) -> Points:
-        """Return points in the order of the query, their null cells filled as it says."""
-        ordered = _ordered(points, self._made.shape.select.descending)
-        return fill_points(self._made, ordered) if self._made.shape.is_raw else ordered
-
-    def unordered(self, frames: Sequence[Frame]) -> Points:
-        """Return the rows of frames, at least one, frame after frame."""
-        table = self._table
+    def arranged(self, frames: Sequence[Frame]) -> tuple[Points, Int64s | slice]:
+        """Return what `points` does, and int64[n], where in the frames each row was."""
+        table, shape = self._table, self._made.shape
         groups, rows = _group(frames, self._made.dimensions)
+        times = _concatenated([frame.times for frame in frames])
+        descending = shape.select.descending
+        order = _order(rows, times, descending=descending)
         leaves: dict[ast.Expr, Col] = {}
         for ref in self._fields:
-            column = _join([frame.columns.get(ref.name) for frame in frames], frames)
+            column = _join([frame.columns.get(ref.name) for frame in frames], frames, order)
             if table.is_subquery:  # its rows are rows of this query, whatever is asked of them
                 column = replace(column, emits=np.ones_like(column.emits))
             leaves[ref] = column.cast(CASTS[ref.cast]) if ref.cast in CASTS else column
         for ref in self._tags:
             if ref.name in table.schema.tags:
-                leaves[ref] = _tag_column(ref, frames)
+                leaves[ref] = _tag_column(ref, frames, order)
             else:
                 leaves[ref] = Col.nothing(len(rows))
-        times = np.concatenate([frame.times for frame in frames])
-        return Points(groups, rows, times, leaves)
+        rows = rows[order]
+        if descending:
+            groups, rows = groups[::-1], len(groups) - 1 - rows
+        points = Points(groups, rows, times[order], leaves)
+        return (fill_points(self._made, points) if shape.is_raw else points), order
 
 
 def _read(
@@ -173,16 +174,18 @@ def _read(
     frames = reader.frames_in_memory(scan)
     if not frames:
         return None, True
-    points = reader.unordered(frames)
-    is_enough = not scan.limit or _has_enough(points, frames, abs(scan.limit))
-    return reader.arranged(points), is_enough
+    points, order = reader.arranged(frames)
+    return points, not scan.limit or _has_enough(points, order, frames, abs(scan.limit))
 
 
-def _has_enough(points: Points, frames: Sequence[Frame], n_rows: int) -> bool:
+def _has_enough(
+    points: Points, order: Int64s | slice, frames: Sequence[Frame], n_rows: int
+) -> bool:
     """Return whether each series gave so many rows that show, or else all rows it has."""
-    emits = np.logical_or.reduce([column.emits for column in points.leaves.values()])
-    lengths = np.concatenate([np.diff(frame.offsets) for frame in frames])
-    shown = np.add.reduceat(emits.astype(np.int64), np.cumsum(lengths) - lengths)
+    emits = np.empty(len(points.rows), np.int64)
+    emits[order] = np.logical_or.reduce([column.emits for column in points.leaves.values()])
+    lengths = _concatenated([np.diff(frame.offsets) for frame in frames])
+    shown = np.add.reduceat(emits, np.cumsum(lengths) - lengths)
     return not bool(((shown < n_rows) & (lengths >= n_rows)).any())
 
 
@@ -210,45 +213,53 @@ def _group(frames: Sequence[Frame], keys: Sequence[str]) -> tuple[list[tuple[str
     return groups, np.concatenate(rows)
 
 
-def _join(columns: Sequence[FieldColumn | None], frames: Sequence[Frame]) -> Col:
+def _join(
+    columns: Sequence[FieldColumn | None], frames: Sequence[Frame], order: Int64s | slice
+) -> Col:
     """Return one column of the rows of all frames; it emits where it has a value."""
     first = columns[0]
     if len(columns) > 1 or first is None:
         first = concat(columns, [len(frame) for frame in frames])
-    known = first.mask()
-    return Col(first.type, first.values, known, known)
+    known = first.mask()[order]
+    return Col(first.type, first.values[order], known, known)
 
 
-def _tag_column(ref: ast.VarRef, frames: Sequence[Frame]) -> Col:
+def _tag_column(ref: ast.VarRef, frames: Sequence[Frame], order: Int64s | slice) -> Col:
     """Return a tag as a column of text; it emits no rows by itself."""
+    texts: list[str | None] = [None]
     parts = []
     for frame in frames:
         column = frame.series.columns.get(ref.name)
         if column is None or ref.cast in {"field", "float", "integer", "boolean"}:
-            parts.append(np.full(len(frame), None, np.object_))
+            parts.append(np.zeros(len(frame), np.int64))
             continue
         codes, known = column.codes, column.values
-        if len(codes) < len(known):
-            used = codes.tolist()
-            texts = np.array([(known[c] or None) if c >= 0 else None for c in used], np.object_)
-            parts.append(texts.repeat(np.diff(frame.offsets)))
+        first = len(texts)
+        if len(codes) < len(known):  # as many texts as series
+            texts += [(known[c] or None) if c >= 0 else None for c in codes.tolist()]
+            places = np.arange(first, len(texts))
         else:
-            texts = np.array([*(value or None for value in known), None], np.object_)
-            parts.append(texts[codes.repeat(np.diff(frame.offsets))])
-    values = parts[0] if len(parts) == 1 else np.concatenate(parts)
-    return Col(FieldType.STRING, values, values.astype(np.bool_), np.zeros(len(values), np.bool_))
+            texts += [value or None for value in known]
+            places = np.where(codes < 0, 0, codes + np.int64(first))
+        parts.append(places.repeat(np.diff(frame.offsets)))
+    rows = _concatenated(parts)[order]
+    values = np.array(texts, np.object_)
+    is_known = values.astype(np.bool_)
+    return Col(FieldType.STRING, values[rows], is_known[rows], np.zeros(len(rows), np.bool_))
 
 
-def _ordered(points: Points, descending: bool) -> Points:
-    rows, times = points.rows, points.times
+def _concatenated(parts: list[Int64s]) -> Int64s:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _order(rows: Int64s, times: Int64s, *, descending: bool) -> Int64s | slice:
+    """Return int64[n], the places of rows by group and time, both the one way or the other."""
     is_sorted = (rows[1:] > rows[:-1]) | ((rows[1:] == rows[:-1]) & (times[1:] >= times[:-1]))
-    if not is_sorted.all():
-        points = points.take(np.lexsort((times, rows)))
-    if not descending:
-        return points
-    last = len(points.groups) - 1
-    turned = points.take(slice(None, None, -1))
-    return Points(points.groups[::-1], last - turned.rows, turned.times, turned.leaves)
+    if is_sorted.all():
+        return slice(None, None, -1 if descending else None)
+    is_one = rows[0] == 0 == rows.max()
+    order = times.argsort(kind="stable") if is_one else np.lexsort((times, rows))
+    return order[::-1] if descending else order
 
 
 def fill_points(made: Plan, points: Points) -> Points:

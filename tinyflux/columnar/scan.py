@@ -427,13 +427,18 @@ def frames(
             runs = _read_ends(live, ids, (start_ns, end_ns), names, limit)
         else:
             runs = [source.read(ids, start_ns, end_ns, names, limit) for source in live]
+        wanted = keep
+        if keep is not None and len(runs) > 1 and not (overwrite and _overlap(runs)):
+            # No row is put together from several: what is not wanted need not be merged.
+            runs = [_matching(run, to_frame(run, series, types), keep) for run in runs]
+            wanted = None
         run = merge_runs(runs, overwrite=overwrite)
         if limit and len(live) > 1:
             run = run.read(run.ids, start_ns, end_ns, None, limit)
         if not len(run):
             continue
         frame = to_frame(run, series, types)
-        rows = None if keep is None else keep(frame)
+        rows = None if wanted is None else wanted(frame)
         if len(asked) < len(types):
             columns = {name: frame.columns[name] for name in asked}
             frame = Frame(frame.series, frame.offsets, frame.times, columns)
@@ -441,6 +446,18 @@ def frames(
             frame = filter_rows(frame, rows)
         if len(frame):
             yield frame
+
+
+def _overlap(runs: Sequence[Run]) -> bool:
+    """Return whether some runs have rows at the same times, or between each other's."""
+    bounds = sorted((run.first_ns, run.last_ns) for run in runs if len(run))
+    return any(before[1] >= after[0] for before, after in itertools.pairwise(bounds))
+
+
+def _matching(run: Run, frame: Frame, keep: Callable[[Frame], Bools | None]) -> Run:
+    """Return the rows of a run that are wanted; frame: the run as `keep` sees it."""
+    rows = keep(frame) if len(run) else None
+    return run if rows is None else run.keep(rows)
 
 
 def _read_ends(

@@ -158,7 +158,7 @@ class Snapshot(Reader):
                 series,
                 types,
                 _bounds(request, prepared),
-                prepared.keep if keep else None,
+                prepared.keep if keep and prepared.row_part else None,
                 asked_names,
                 overwrite=self._overwrite,
                 max_rows=max(1, min(most_rows, frame_bytes // row_bytes)),

@@ -203,6 +203,33 @@ def test_frames_are_bounded_and_together_hold_every_row_once(
     assert all(list(frame.columns) == ["v"] for frame in found)
 
 
+@given(
+    st.lists(ROWS, min_size=1, max_size=4),
+    st.integers(0, 9),
+    st.sampled_from([0, 20]),
+    st.booleans(),
+)
+def test_a_filter_sees_the_rows_that_are_left_of_all_sources(
+    parts: list[list[tuple[int, int, Any]]], least: int, shift: int, overwrite: bool
+) -> None:
+    # Shifted, each source has times of its own: then rows are filtered before they are merged.
+    parts = [[(i, t + n * shift, v) for i, t, v in rows] for n, rows in enumerate(parts)]
+    sources = [run_of(rows, overwrite=overwrite) for rows in parts]
+    found = frames(
+        sources,
+        series_of([0, 1, 2, 3, 4]),
+        {"v": FieldType.INTEGER},
+        EVER,
+        lambda frame: frame.columns["v"].mask() & (frame.columns["v"].values >= least),
+        ("v",),
+        overwrite=overwrite,
+    )
+    rows = [row for part in parts for row in part]
+    expected = merged(rows) if overwrite else sorted(rows, key=lambda row: row[:2])
+    got = [row for frame in found for row in rows_of(frame)]
+    assert got == [row for row in expected if row[2] is not None and row[2] >= least]
+
+
 def test_a_field_without_rows_is_a_column_without_values() -> None:
     (frame,) = frames(
         [run_of([(1, 2, 3)])],
