@@ -1,31 +1,47 @@
 """Results as JSON, byte for byte as Go's encoder writes them.
 
-A document is one line. Keys come in influxd's order and are left out when empty. Series are turned
-into Python values column by column (no loop over the values) and printed by orjson, many small ones
-in one call.
+A document is one line. Keys come in influxd's order and are left out when empty. Rows are printed
+from the arrays of their columns by compiled code. Without it, and where a column is no array, they
+are turned into Python values column by column (no loop over the values) and printed by orjson, many
+small series in one call.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, cast
 
 import numpy as np
 import orjson
 
-from gateway.encoding.numbers import json_fragment, printable, printable_floats
+from gateway.encoding.numbers import (
+    json_floats,
+    json_fragment,
+    printable,
+    printable_floats,
+)
 from gateway.encoding.times import to_epoch, to_rfc3339
 from tinyflux.batch import FieldType
 from tinyflux.columnar.base import FieldColumn
+
+try:
+    from gateway.encoding._native import print_rows
+except ImportError:  # not compiled
+    print_rows = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from gateway.results import Column, Result, Series
+    from tinyflux.batch import Bools, Int64s
+    from tinyflux.columnar.base import Values
 
     Tree: TypeAlias = dict[str, object]
+    # Values and which of them are valid, all without the latter; floats as the JSON of an array.
+    Cells: TypeAlias = tuple[Values | bytes, Bools | None]
 
 _PIECE_ROWS: Final = 10_000  # rows printed in one call, about half a megabyte
+_LONG: Final = 64  # rows of a series from which on it pays to have them printed by compiled code
 _NARROW_COLUMNS: Final = 10  # of such a row; one of more columns counts as several
 _ESCAPES: Final = ((b"<", b"\\u003c"), (b">", b"\\u003e"), (b"&", b"\\u0026"))
 _WIDE_ESCAPES: Final = (
@@ -34,22 +50,54 @@ _WIDE_ESCAPES: Final = (
 )
 
 
+class _Printed:
+    """Rows that are printed.
+
+    Args:
+        text: The rows, a comma behind each.
+        starts: int64[n + 1], where they start.
+    """
+
+    def __init__(self, text: bytes, starts: bytes) -> None:
+        self._text = text
+        self._starts = memoryview(starts).cast("q")
+
+    def __len__(self) -> int:
+        return len(self._starts) - 1
+
+    def __getitem__(self, rows: slice) -> orjson.Fragment:
+        """Return some rows, at least one, as a JSON array."""
+        start, stop = self._starts[rows.start], self._starts[rows.stop]
+        return orjson.Fragment(b"[%b]" % self._text[start : stop - 1])
+
+
 class _Ready(NamedTuple):
     """Printable rows of columns, from `start` to `stop`: the last ones that were made."""
 
     data: list[Column]
     start: int
     stop: int
-    rows: list[tuple[object, ...]]
+    rows: list[tuple[object, ...]] | _Printed
 
 
 class JsonEncoder:
-    """Prints results as JSON documents."""
+    """Prints results as JSON documents.
+
+    Attributes:
+        is_native: The compiled code is there and wanted.
+    """
 
     media_type = "application/json"
 
-    def __init__(self, epoch_ns: int = 0, *, pretty: bool = False) -> None:
-        """Choose how times print: in units of `epoch_ns` nanoseconds; 0 is RFC 3339 text."""
+    def __init__(self, epoch_ns: int = 0, *, pretty: bool = False, native: bool = True) -> None:
+        """Choose how times print: in units of `epoch_ns` nanoseconds; 0 is RFC 3339 text.
+
+        Args:
+            epoch_ns: As said.
+            pretty: Whether to print lines, indented.
+            native: Whether to use compiled code, where it is there.
+        """
+        self.is_native = native and print_rows is not None
         self._epoch_ns = epoch_ns
         self._pretty = pretty
         self._ready = _Ready([], 0, 0, [])
@@ -139,8 +187,13 @@ class JsonEncoder:
         if not series.is_open:
             yield b'],"partial":true}' if series.partial else b"]}"
 
-    def _rows(self, series: Series, rows: slice) -> list[tuple[object, ...]]:
-        """Return rows of the columns of a series, made for all series that share them at once."""
+    def _rows(self, series: Series, rows: slice) -> object:
+        """Return rows of the columns of a series, made for all series that share them at once.
+
+        Args:
+            series: The series.
+            rows: Which of its rows, at least one.
+        """
         ready = self._ready
         if (
             ready.data is not series.data
@@ -148,22 +201,39 @@ class JsonEncoder:
         ):
             ahead = 0 if series.rows is None else _piece_rows(series)
             stop = max(rows.stop, rows.start + ahead)
-            made = self._made(series, slice(rows.start, stop))
+            is_long = self.is_native and rows.stop - rows.start >= _LONG
+            made = (self._made_native if is_long else self._made)(series, slice(rows.start, stop))
             ready = self._ready = _Ready(series.data, rows.start, rows.start + len(made), made)
         return ready.rows[rows.start - ready.start : rows.stop - ready.start]
 
     def _made(self, series: Series, rows: slice) -> list[tuple[object, ...]]:
         columns = [_printable(column, rows) for column in series.data]
         if series.has_time:
-            columns[0] = self._times(series.data[0], rows, series.timezone)
+            times = self._times(series, rows)
+            columns[0] = times if isinstance(times, list) else times.tolist()
         return list(zip(*columns, strict=True))
 
-    def _times(self, column: Column, rows: slice, zone: str) -> Sequence[object]:
+    def _made_native(self, series: Series, rows: slice) -> list[tuple[object, ...]] | _Printed:
+        """Return rows printed, where all columns are arrays of one type."""
+        columns = [column for column in series.data if isinstance(column, FieldColumn)]
+        if len(columns) < len(series.data):
+            return self._made(series, rows)
+        cells = [_cells(column, rows) for column in columns]
+        if series.has_time:
+            times = self._times(series, rows)
+            cells[0] = np.array(times, np.object_) if isinstance(times, list) else times, None
+        try:
+            return _Printed(*print_rows(cells, len(columns[0].values[rows])))
+        except TypeError:  # `fill(1)` puts numbers among texts
+            return self._made(series, rows)
+
+    def _times(self, series: Series, rows: slice) -> Int64s | list[str]:
+        column = series.data[0]
         source = column.values if isinstance(column, FieldColumn) else column
-        times = np.asarray(source[rows], np.int64)
+        times = np.ascontiguousarray(source[rows], np.int64)
         if not self._epoch_ns:
-            return to_rfc3339(times, zone)
-        return list(to_epoch(times, self._epoch_ns).tolist())
+            return to_rfc3339(times, series.timezone)
+        return to_epoch(times, self._epoch_ns)
 
 
 def indented(document: bytes) -> bytes:
@@ -222,6 +292,14 @@ def _printable(column: Column, rows: slice) -> Sequence[object]:
         for row in np.flatnonzero(~valid).tolist():
             cells[row] = None
     return cells
+
+
+def _cells(column: FieldColumn, rows: slice) -> Cells:
+    valid = None if column.valid is None else np.ascontiguousarray(column.valid[rows])
+    values = column.values[rows]
+    if column.type in {FieldType.FLOAT, FieldType.NONE}:
+        return json_floats(np.ascontiguousarray(values, np.float64)), valid
+    return cast("Values", np.ascontiguousarray(values)), valid
 
 
 def _printed_tail(result: Result) -> bytes:

@@ -76,6 +76,17 @@ def printable_floats(
     return cells
 
 
+def json_floats(values: Float64s) -> bytes:
+    """Return float64[n], without gaps in memory, as a JSON array; whole ones may end in `.0`."""
+    if len(values) >= _SMALL:
+        sizes = np.abs(values)
+        plain = (sizes >= _SHORTEST_PLAIN) & (sizes < _EXACT)
+        plain |= (values == 0) & ~np.signbit(values)
+        if plain.all():
+            return orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)
+    return orjson.dumps(printable_floats(values, None, json_fragment))
+
+
 def _printable_floats(values: Float64s, odd: Callable[[float], object]) -> list[object]:
     sizes = np.abs(values)
     small = sizes < _EXACT

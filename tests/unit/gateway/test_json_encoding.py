@@ -7,15 +7,19 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pytest
+from hypothesis import given, strategies as st
 
 from gateway.encoding.json import JsonEncoder, indented
 from gateway.results import Result, Series
 from tests.unit.gateway.tables import by_tag, every_type, failed, many_rows
+from tinyflux.batch import FieldType
+from tinyflux.columnar.base import FieldColumn
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from gateway.results import Column
+    from tinyflux.columnar.base import Values
 
 
 def printed(results: Iterable[Result], epoch_ns: int = 0, *, pretty: bool = False) -> str:
@@ -177,3 +181,46 @@ def test_numpy_times_of_any_layout_print() -> None:
         "m", ["time"], [cast("Column", np.arange(10)[::3] * 1_000_000_000)], has_time=True
     )
     assert '"values":[[0],[3],[6],[9]]' in printed([Result(0, [series])], 1_000_000_000)
+
+
+NUMBERS = st.one_of(st.integers(-(2**63), 2**63 - 1), st.integers(-1000, 1000))
+FLOATS = st.one_of(
+    st.floats(), st.integers(-(10**17), 10**17).map(float), st.sampled_from([-0.0, 1e21, 1e-7, 0.5])
+)
+TEXTS = st.one_of(st.none(), st.sampled_from(["a", "<b>&\u2028"]), st.text(max_size=40))
+KINDS: list[tuple[FieldType, type, st.SearchStrategy[object]]] = [
+    (FieldType.INTEGER, np.int64, NUMBERS),
+    (FieldType.FLOAT, np.float64, FLOATS),
+    (FieldType.STRING, np.object_, TEXTS),
+    (FieldType.STRING, np.object_, st.one_of(TEXTS, NUMBERS)),  # as `fill(1)` makes it
+    (FieldType.BOOLEAN, np.bool_, st.booleans()),
+]
+
+
+@st.composite
+def columns(draw: st.DrawFn, size: int) -> FieldColumn:
+    kind, dtype, cells = draw(st.sampled_from(KINDS))
+    drawn = draw(st.lists(cells, min_size=1, max_size=20))
+    values: Values = np.empty(size, dtype)
+    values[:] = np.resize(np.array(drawn, dtype), size)
+    valid = draw(st.one_of(st.none(), st.lists(st.booleans(), min_size=1, max_size=9)))
+    mask = None if valid is None else np.resize(np.array(valid), size)
+    return FieldColumn(kind, values[:: draw(st.sampled_from([1, -1]))], mask)
+
+
+@pytest.mark.skipif(not JsonEncoder().is_native, reason="the core is not compiled")
+@given(st.data(), st.integers(64, 300), st.sampled_from([0, 1, 1_000_000]))
+def test_compiled_code_prints_rows_as_python_does(
+    data: st.DataObject, size: int, unit: int
+) -> None:
+    times = FieldColumn(FieldType.INTEGER, np.arange(size) * 1_234_567_891 - 10**9)
+    cells: list[Column] = [times, *data.draw(st.lists(columns(size), max_size=4))]
+    names = [f"c{i}" for i in range(len(cells))]
+    cut = data.draw(st.integers(1, size - 1))
+    parts = [slice(0, size), slice(0, cut), slice(cut, size)]
+    series = [Series("m", names, cells, has_time=True, rows=part) for part in parts]
+    native, python = (
+        b"".join(JsonEncoder(unit, native=native).document([Result(0, series)]))
+        for native in (True, False)
+    )
+    assert native == python

@@ -1,0 +1,3 @@
+from gateway.encoding.json import Cells
+
+def print_rows(columns: list[Cells], n_rows: int) -> tuple[bytes, bytes]: ...
