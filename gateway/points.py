@@ -18,6 +18,8 @@ from tinyflux.batch import Bools, FieldType, Int64s
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from numpy.typing import NDArray
+
     from gateway.plan import Plan
     from gateway.session import Session
     from gateway.sources import Table
@@ -154,11 +156,12 @@ class PointReader:
             if table.is_subquery:  # its rows are rows of this query, whatever is asked of them
                 column = replace(column, emits=np.ones_like(column.emits))
             leaves[ref] = column.cast(CASTS[ref.cast]) if ref.cast in CASTS else column
+        tags = [ref for ref in self._tags if ref.name in table.schema.tags]
+        series = _series_rows(frames)[order] if tags else rows
         for ref in self._tags:
-            if ref.name in table.schema.tags:
-                leaves[ref] = _tag_column(ref, frames, order)
-            else:
-                leaves[ref] = Col.nothing(len(rows))
+            leaves[ref] = (
+                _tag_column(ref, frames, series) if ref in tags else Col.nothing(len(rows))
+            )
         rows = rows[order]
         if descending:
             groups, rows = groups[::-1], len(groups) - 1 - rows
@@ -224,28 +227,32 @@ def _join(
     return Col(first.type, first.values[order], known, known)
 
 
-def _tag_column(ref: ast.VarRef, frames: Sequence[Frame], order: Int64s | slice) -> Col:
-    """Return a tag as a column of text; it emits no rows by itself."""
-    texts: list[str | None] = [None]
-    parts = []
-    for frame in frames:
-        column = frame.series.columns.get(ref.name)
-        if column is None or ref.cast in {"field", "float", "integer", "boolean"}:
-            parts.append(np.zeros(len(frame), np.int64))
-            continue
-        codes, known = column.codes, column.values
-        first = len(texts)
-        if len(codes) < len(known):  # as many texts as series
-            texts += [(known[c] or None) if c >= 0 else None for c in codes.tolist()]
-            places = np.arange(first, len(texts))
-        else:
-            texts += [value or None for value in known]
-            places = np.where(codes < 0, 0, codes + np.int64(first))
-        parts.append(places.repeat(np.diff(frame.offsets)))
-    rows = _concatenated(parts)[order]
-    values = np.array(texts, np.object_)
-    is_known = values.astype(np.bool_)
-    return Col(FieldType.STRING, values[rows], is_known[rows], np.zeros(len(rows), np.bool_))
+def _series_rows(frames: Sequence[Frame]) -> Int64s:
+    """Return int64[n], the series of each row: its place among those of all frames."""
+    lengths = _concatenated([np.diff(frame.offsets) for frame in frames])
+    return np.repeat(np.arange(len(lengths)), lengths)
+
+
+def _tag_column(ref: ast.VarRef, frames: Sequence[Frame], series: Int64s) -> Col:
+    """Return a tag as a column of text, of rows of these series; it emits no rows by itself."""
+    is_text = ref.cast not in {"field", "float", "integer", "boolean"}
+    parts = [_texts(frame.series, ref.name if is_text else "") for frame in frames]
+    texts = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    known = texts.astype(np.bool_)
+    valid = np.ones(len(series), np.bool_) if known.all() else known[series]
+    return Col(FieldType.STRING, texts[series], valid, np.zeros(len(series), np.bool_))
+
+
+def _texts(series: SeriesSet, key: str) -> NDArray[np.object_]:
+    """Return object[k], the text of a tag of each series, None where it has none."""
+    column = series.columns.get(key)
+    if column is None:
+        return np.full(len(series), None, np.object_)
+    codes, known = column.codes, column.values
+    if len(codes) < len(known):
+        texts = [(known[c] or None) if c >= 0 else None for c in codes.tolist()]
+        return np.array(texts, np.object_)
+    return np.array([*(value or None for value in known), None], np.object_)[codes]
 
 
 def _concatenated(parts: list[Int64s]) -> Int64s:

@@ -59,16 +59,15 @@ class _Printed:
     """
 
     def __init__(self, text: bytes, starts: bytes) -> None:
-        self._text = text
+        self._text = memoryview(text)
         self._starts = memoryview(starts).cast("q")
 
     def __len__(self) -> int:
         return len(self._starts) - 1
 
-    def __getitem__(self, rows: slice) -> orjson.Fragment:
-        """Return some rows, at least one, as a JSON array."""
-        start, stop = self._starts[rows.start], self._starts[rows.stop]
-        return orjson.Fragment(b"[%b]" % self._text[start : stop - 1])
+    def part(self, start: int, stop: int) -> memoryview:
+        """Return rows, at least one, with commas between them."""
+        return self._text[self._starts[start] : self._starts[stop] - 1]
 
 
 class _Ready(NamedTuple):
@@ -182,18 +181,29 @@ class JsonEncoder:
         step = _piece_rows(series)
         for start in range(span.start, span.stop, step):
             rows = slice(start, min(start + step, span.stop))
-            yield opening + _printed(self._rows(series, rows))[1:-1]
+            yield b"".join((opening, self._rows_text(series, rows)))
             opening = b","
         if not series.is_open:
             yield b'],"partial":true}' if series.partial else b"]}"
 
     def _rows(self, series: Series, rows: slice) -> object:
-        """Return rows of the columns of a series, made for all series that share them at once.
+        """Return rows of a series, at least one, as what orjson prints as a JSON array."""
+        ready = self._made_ready(series, rows)
+        start, stop = rows.start - ready.start, rows.stop - ready.start
+        if isinstance(ready.rows, _Printed):
+            return orjson.Fragment(b"".join((b"[", ready.rows.part(start, stop), b"]")))
+        return ready.rows[start:stop]
 
-        Args:
-            series: The series.
-            rows: Which of its rows, at least one.
-        """
+    def _rows_text(self, series: Series, rows: slice) -> bytes | memoryview:
+        """Return rows of a series, at least one, printed, with commas between them."""
+        ready = self._made_ready(series, rows)
+        start, stop = rows.start - ready.start, rows.stop - ready.start
+        if isinstance(ready.rows, _Printed):
+            return ready.rows.part(start, stop)
+        return _printed(ready.rows[start:stop])[1:-1]
+
+    def _made_ready(self, series: Series, rows: slice) -> _Ready:
+        """Return these and other rows of the columns of a series, which other series may share."""
         ready = self._ready
         if (
             ready.data is not series.data
@@ -204,7 +214,7 @@ class JsonEncoder:
             is_long = self.is_native and rows.stop - rows.start >= _LONG
             made = (self._made_native if is_long else self._made)(series, slice(rows.start, stop))
             ready = self._ready = _Ready(series.data, rows.start, rows.start + len(made), made)
-        return ready.rows[rows.start - ready.start : rows.stop - ready.start]
+        return ready
 
     def _made(self, series: Series, rows: slice) -> list[tuple[object, ...]]:
         columns = [_printable(column, rows) for column in series.data]

@@ -601,8 +601,7 @@ def filter_rows(frame: Frame, keep: Bools) -> Frame:
 
 def _kept(offsets: Int64s, keep: Bools) -> tuple[Int64s, Bools, Int64s]:
     """Return (kept rows, mask of the series that still have rows, offsets of those)."""
-    before = np.zeros(len(keep) + 1, np.int64)
-    np.cumsum(keep, out=before[1:])
-    edges = before[offsets]
+    places = np.flatnonzero(keep)
+    edges = places.searchsorted(offsets)
     some = edges[1:] > edges[:-1]
-    return np.flatnonzero(keep), some, np.concatenate((edges[:1], edges[1:][some]))
+    return places, some, np.concatenate((edges[:1], edges[1:][some]))
