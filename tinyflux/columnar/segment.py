@@ -479,11 +479,16 @@ class Segment:
         for first in range(0, len(names), at_once):
             if self._is_replaced or self._is_skipped:
                 return
-            self._keep_whole(layout, names[first : first + at_once])
+            self._keep_whole(layout, names[first : first + at_once], is_ahead=True)
 
-    def _keep_whole(self, layout: Layout, names: Sequence[str]) -> dict[str, FieldColumn]:
-        """Return whole columns from the file, and put them into the cache."""
-        columns = self._decode_whole(layout, names)
+    def _keep_whole(
+        self, layout: Layout, names: Sequence[str], *, is_ahead: bool = False
+    ) -> dict[str, FieldColumn]:
+        """Return whole columns from the file, and put them into the cache.
+
+        Nobody waits for what is read ahead: it takes one core, the others are for questions.
+        """
+        columns = self._decode_whole(layout, names, side_by_side=not is_ahead)
         for name, column in columns.items():
             self._cache.put((self._key, WHOLE, name), column)
             self._cache.forget_chunks(self._key, name)
@@ -494,7 +499,8 @@ class Segment:
     ) -> dict[str, list[FieldColumn]]:
         """Return the chunks of columns, one for each row group, from the file."""
         chunks: dict[str, list[FieldColumn]] = {name: [] for name in names}
-        with self._file(layout, names, len(groups) * layout.groups.size) as read:
+        side_by_side = len(groups) * layout.groups.size > _THREADED_ROWS
+        with self._file(layout, names, side_by_side=side_by_side) as read:
             for group in groups.tolist():
                 # One after another: each chunk owns its memory, and can be let go alone.
                 table = read([group])
@@ -502,22 +508,25 @@ class Segment:
                     chunks[name].append(self._chunk(table, layout, name))
         return chunks
 
-    def _decode_whole(self, layout: Layout, names: Sequence[str]) -> dict[str, FieldColumn]:
+    def _decode_whole(
+        self, layout: Layout, names: Sequence[str], *, side_by_side: bool
+    ) -> dict[str, FieldColumn]:
         """Return columns in one piece each, from the file."""
-        with self._file(layout, names, len(self)) as read:
+        side_by_side = side_by_side and len(self) > _THREADED_ROWS
+        with self._file(layout, names, side_by_side=side_by_side) as read:
             table = read(range(len(layout.groups)))
             return {name: self._chunk(table, layout, name) for name in names}
 
     @contextlib.contextmanager
     def _file(
-        self, layout: Layout, names: Sequence[str], n_rows: int
+        self, layout: Layout, names: Sequence[str], *, side_by_side: bool
     ) -> Iterator[Callable[[Sequence[int]], Any]]:
         """Open the file; gives what reads row groups of columns as a table of Arrow.
 
         Args:
             layout: Its footer.
             names: The columns.
-            n_rows: About how many rows will be read.
+            side_by_side: Whether columns are decoded at the same time, on several cores.
 
         Raises:
             CorruptionError: The file is not what was written.
@@ -533,9 +542,7 @@ class Segment:
 
         def read(groups: Sequence[int]) -> Any:
             counts = [layout.metadata.row_group(group).num_rows for group in groups]
-            table = file.read_row_groups(
-                groups, columns=columns, use_threads=n_rows > _THREADED_ROWS
-            )
+            table = file.read_row_groups(groups, columns=columns, use_threads=side_by_side)
             if table.num_rows != sum(counts):
                 raise CorruptionError(self.path, None, "rows are missing")
             return table.unify_dictionaries() if strings and len(groups) > 1 else table
