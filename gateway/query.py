@@ -168,18 +168,21 @@ class QueryEndpoint:
                     else:
                         self._quick.refuse(asked.kind)
         session = self._session(request, user)
+        if self._n_open >= self._settings.query_threads and not is_control:
+            self._running.enqueue(request.text, session.database, session.interrupt)
         self._n_open += 1
         threads = self._control if is_control else self._threads
         running = loop.run_in_executor(threads, self._answer, request, session, asked)
-        running.add_done_callback(lambda _: self._finished())
+        running.add_done_callback(lambda _: self._finished(session.interrupt))
         if is_async:
             running.add_done_callback(_forget)
             return Response(status_code=204, headers={"content-type": "application/json"})
         await _watched(running, receive, session.interrupt)
         return self._answered(request, running.result(), session)
 
-    def _finished(self) -> None:
+    def _finished(self, interrupt: Interrupt) -> None:
         self._n_open -= 1
+        self._running.dequeue(interrupt)
 
     def _answered(self, request: QueryRequest, answer: _Answer, session: Session) -> Response:
         headers = {"content-type": request.media_type} | answer.headers

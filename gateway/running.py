@@ -1,4 +1,4 @@
-"""The statements that run right now: what SHOW QUERIES lists and KILL QUERY stops."""
+"""The statements that run or wait right now: SHOW QUERIES lists and KILL QUERY stops them."""
 
 from __future__ import annotations
 
@@ -21,41 +21,60 @@ _YOUNG_S: Final = 1.0  # what runs longer is no panel somebody waits for
 
 @dataclass(frozen=True, slots=True)
 class RunningQuery:
-    """One statement that runs.
+    """One statement that runs, or a request that waits for its turn.
 
     Attributes:
         id: Its number since the server started.
-        statement: What runs.
+        statement: What runs; the text of a request that waits.
         database: The database of the request.
         started: When it began, seconds of the monotonic clock.
         interrupt: Stops it.
     """
 
     id: int
-    statement: ast.Statement
+    statement: ast.Statement | str
     database: str
     started: float
     interrupt: Interrupt
 
 
 class RunningQueries:
-    """Registers the statements that run. Safe to use from many threads."""
+    """Registers the statements that run, and what waits. Safe to use from many threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._ended = threading.Condition(self._lock)
         self._last_id = 0
         self._running: dict[int, RunningQuery] = {}
+        self._waiting: dict[Interrupt, RunningQuery] = {}
+
+    def enqueue(self, text: str, database: str, interrupt: Interrupt) -> None:
+        """Have a request listed that waits, until one of its statements runs or `dequeue`."""
+        with self._lock:
+            self._last_id += 1
+            began_s = time.monotonic()
+            request = RunningQuery(self._last_id, text, database, began_s, interrupt)
+            self._waiting[interrupt] = request
+
+    def dequeue(self, interrupt: Interrupt) -> None:
+        """List a request no longer, if it was; none of its statements ran."""
+        with self._lock:
+            self._waiting.pop(interrupt, None)
 
     @contextmanager
     def register(
         self, statement: ast.Statement, database: str, interrupt: Interrupt
     ) -> Iterator[RunningQuery]:
-        """Have a statement listed for as long as the context lasts."""
+        """Have a statement listed for as long as the context lasts.
+
+        The first one of a request that waited has its number.
+        """
         with self._lock:
-            self._last_id += 1
-            query = RunningQuery(self._last_id, statement, database, time.monotonic(), interrupt)
-            self._running[query.id] = query
+            waited = self._waiting.pop(interrupt, None)
+            self._last_id += waited is None
+            number = self._last_id if waited is None else waited.id
+            query = RunningQuery(number, statement, database, time.monotonic(), interrupt)
+            self._running[number] = query
         try:
             yield query
         finally:
@@ -74,21 +93,21 @@ class RunningQueries:
         return any(query.started > since for query in self._running.values())
 
     def listed(self) -> list[RunningQuery]:
-        """Return what runs now, oldest first."""
+        """Return what runs now, then what waits, oldest first both."""
         with self._lock:
-            return list(self._running.values())
+            return [*self._running.values(), *self._waiting.values()]
 
     def kill(self, query_id: int) -> None:
-        """Stop a statement at its next check.
+        """Stop a statement at its next check, or a request before its first one.
 
         Raises:
             StatementError: `no such query id: 7`.
         """
-        with self._lock:
-            query = self._running.get(query_id)
-        if query is None:
-            raise StatementError(f"no such query id: {query_id}")
-        query.interrupt.trip()
+        for query in self.listed():
+            if query.id == query_id:
+                query.interrupt.trip()
+                return
+        raise StatementError(f"no such query id: {query_id}")
 
     def kill_all(self) -> None:
         """Stop everything, for a server that goes down."""

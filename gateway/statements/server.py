@@ -19,6 +19,7 @@ from tinyflux.version import __version__
 
 if TYPE_CHECKING:
     from gateway.results import Series
+    from gateway.running import RunningQuery
     from gateway.session import Session
     from gateway.statements.table import Runner
 
@@ -35,19 +36,31 @@ _GAP_COLUMNS: Final = [
 
 
 def show_queries(_: ast.ShowQueries, session: Session) -> list[Series]:
-    """List the statements that run, this one among them."""
+    """List the statements that run, this one among them, and the requests that wait."""
     now = time.monotonic()
     rows = [
         (
             query.id,
-            to_influxql(query.statement),
+            _text(query.statement),
             query.database,
             go_duration(int((now - query.started) * 1e6) * 1000),
-            "killed" if query.interrupt.is_tripped else "running",
+            _status(query),
         )
         for query in session.running.listed()
     ]
     return [table(["qid", "query", "database", "duration", "status"], rows)]
+
+
+def _text(statement: ast.Statement | str) -> str:
+    if not isinstance(statement, str):
+        return to_influxql(statement)
+    return "[REDACTED]" if "password" in statement.lower() else statement
+
+
+def _status(query: RunningQuery) -> str:
+    if query.interrupt.is_tripped:
+        return "killed"
+    return "queued" if isinstance(query.statement, str) else "running"
 
 
 def kill_query(statement: ast.KillQuery, session: Session) -> list[Series]:

@@ -134,13 +134,43 @@ def test_queries_are_listed_and_killed_while_every_thread_is_busy(gate: Gate) ->
             await until(lambda: gate.n_running == 1)
             _, _, body = await get(app, "/query", b"q=show++queries%3b")
             [series] = orjson.loads(body)["results"][0]["series"]
-            [number] = [row[0] for row in series["values"] if row[1] == "SHOW USERS"]
+            rows = [row for row in series["values"] if row[1] == "SHOW USERS"]
+            [number] = [number for number, _, _, _, status in rows if status == "running"]
             _, _, body = await get(app, "/query", f"q=KILL+QUERY+{number}".encode())
             assert "error" not in orjson.loads(body)["results"][0]
             killed.append((await asking.pop(0))[2])
         assert all(b"query interrupted" in body for body in killed)
 
     run(Settings(query_threads=1, max_queued_queries=1), test)
+
+
+def test_queries_that_wait_are_listed_and_killed_before_they_run(gate: Gate) -> None:
+    async def listed(app: Edge) -> list[list[str]]:
+        _, _, body = await get(app, "/query", b"q=SHOW+QUERIES")
+        [series] = orjson.loads(body)["results"][0]["series"]
+        return [row for row in series["values"] if row[1] != "SHOW QUERIES"]
+
+    async def test(app: Edge) -> None:
+        first = asyncio.create_task(get(app, "/query", b"q=SHOW+USERS"))
+        await until(lambda: gate.n_running == 1)
+        query = b"db=t&q=CREATE+DATABASE+x"
+        secret = b"q=CREATE+USER+u+WITH+PASSWORD+'pw'"
+        asking = [asyncio.create_task(get(app, "/query", text)) for text in (query, secret)]
+        while len(rows := await listed(app)) < 3:
+            await asyncio.sleep(0.001)
+        waiting = [(text, database, status) for _, text, database, _, status in rows[1:]]
+        assert waiting == [("CREATE DATABASE x", "t", "queued"), ("[REDACTED]", "", "queued")]
+        await get(app, "/query", f"q=KILL+QUERY+{rows[1][0]}".encode())
+        assert [status for _, _, _, _, status in await listed(app)][1:] == ["killed", "queued"]
+        gate.is_open = True
+        (_, _, killed), (_, _, other), _ = await asyncio.gather(*asking, first)
+        assert b"query interrupted" in killed
+        assert b"error" not in other
+        _, _, databases = await get(app, "/query", b"q=SHOW+DATABASES")
+        assert b'"x"' not in databases
+        assert await listed(app) == []
+
+    run(Settings(query_threads=1), test)
 
 
 def test_query_whose_client_goes_away_is_interrupted(gate: Gate) -> None:
