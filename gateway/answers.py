@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -54,8 +53,8 @@ class Answer:
             yield int(rows[0]), slice(0, n)
             return
         starts = [0, *(np.flatnonzero(rows[1:] != rows[:-1]) + 1).tolist(), n]
-        for (start, stop), group in zip(pairwise(starts), rows[starts[:-1]].tolist(), strict=True):
-            yield group, slice(start, stop)
+        groups = rows[starts[:-1]].tolist()
+        yield from zip(groups, map(slice, starts[:-1], starts[1:]), strict=True)
 
     def limit(self, limit: int, offset: int, slimit: int, soffset: int) -> Answer:
         """Return the answer with at most so many rows a group and so many groups; 0 is no limit."""
@@ -80,11 +79,11 @@ class Answer:
         full = [column for _, column in self.columns]
         data: list[Column] = [FieldColumn(FieldType.INTEGER, self.times)]
         data += [FieldColumn(c.type, c.values, None if _is_all(c.valid) else c.valid) for c in full]
+        keys, groups, name = self.dimensions, self.groups, self.name
         for group, where in self.slices():
-            tags = None
-            if self.dimensions:
-                tags = dict(zip(self.dimensions, self.groups[group], strict=True))
-            yield Series(self.name, names, data, tags, has_time=True, timezone=timezone, rows=where)
+            tags = dict(zip(keys, groups[group], strict=True)) if keys else None
+            # By position: of many series of few rows this is a third of the time.
+            yield Series(name, names, data, tags, True, timezone, False, False, where)
 
     def to_frame(self) -> Frame:
         """Return the rows as the engine's frame: groups are series, columns are fields."""
