@@ -24,8 +24,11 @@ if TYPE_CHECKING:
     from gateway.session import Session
     from gateway.sources import Table
     from tinyflux.columnar.base import FieldColumn, Frame, ScanRequest, SeriesSet
+from tinyflux.columnar.evaluate import needs_rows
 from tinyflux.columnar.scan import concat
 
+_STRETCHES: Final = (20_000, 160_000)  # points
+_WORTH_IT: Final = 4  # times as many must be left out
 MOST_NEEDED: Final = 100_000  # rows of a group: above that a scan of everything is not slower
 
 
@@ -74,8 +77,12 @@ def read_points(made: Plan, table: Table, scan: ScanRequest, session: Session) -
         StatementError: More points than `max_select_points`, or than memory is given for.
     """
     if n_rows := _needed(made, table):
-        limit = -n_rows if made.shape.select.descending else n_rows
-        points, is_enough = _read(made, table, replace(scan, limit=limit), session)
+        limited = replace(scan, limit=-n_rows if made.shape.select.descending else n_rows)
+        if scan.query is not None and needs_rows(scan.query) and table.reader.can_stretch:
+            found = _read_nearest(n_rows, made, table, limited, session)
+            if found is not None:
+                return found
+        points, is_enough = _read(made, table, limited, session)
         if is_enough:
             return points
     return _read(made, table, scan, session)[0]
@@ -152,10 +159,10 @@ class PointReader:
         order = _order(rows, times, descending=descending)
         leaves: dict[ast.Expr, Col] = {}
         for ref in self._fields:
-            column = _join([frame.columns.get(ref.name) for frame in frames], frames, order)
+            column = _field_column(ref, frames, order)
             if table.is_subquery:  # its rows are rows of this query, whatever is asked of them
                 column = replace(column, emits=np.ones_like(column.emits))
-            leaves[ref] = column.cast(CASTS[ref.cast]) if ref.cast in CASTS else column
+            leaves[ref] = column
         tags = [ref for ref in self._tags if ref.name in table.schema.tags]
         series = _series_rows(frames)[order] if tags else rows
         for ref in self._tags:
@@ -179,6 +186,31 @@ def _read(
         return None, True
     points, order = reader.arranged(frames)
     return points, not scan.limit or _has_enough(points, order, frames, abs(scan.limit))
+
+
+def _read_nearest(
+    n_rows: int, made: Plan, table: Table, scan: ScanRequest, session: Session
+) -> Points | None:
+    """Return the points of a stretch in which each group has so many rows that show; None if not.
+
+    How many points have to be read until so many of them match shows when they are read. Where
+    matching ones are rare all must be, so they are looked for in few before.
+    """
+    scan = replace(scan, series=table.reader.series(table.name, scan.query))
+    assert scan.series is not None
+    n_groups = len(set(group_series(scan.series, made.dimensions)))
+    n_points = int(table.reader.row_counts(scan).sum())
+    for size in _STRETCHES:
+        if n_points < _WORTH_IT * size:
+            return None
+        start_ns, end_ns = table.reader.stretch(scan, size)
+        some = replace(scan, start_ns=start_ns, end_ns=end_ns, limit=0)
+        points, _ = _read(made, table, some, session)
+        if points is not None and len(points.groups) == n_groups:
+            shown = np.logical_or.reduce([column.emits for column in points.leaves.values()])
+            if np.bincount(points.rows[shown], minlength=n_groups).min() >= n_rows:
+                return points
+    return None
 
 
 def _has_enough(
@@ -216,15 +248,15 @@ def _group(frames: Sequence[Frame], keys: Sequence[str]) -> tuple[list[tuple[str
     return groups, np.concatenate(rows)
 
 
-def _join(
-    columns: Sequence[FieldColumn | None], frames: Sequence[Frame], order: Int64s | slice
-) -> Col:
-    """Return one column of the rows of all frames; it emits where it has a value."""
+def _field_column(ref: ast.VarRef, frames: Sequence[Frame], order: Int64s | slice) -> Col:
+    """Return a field as a column of the rows of all frames, in order; it emits where it has one."""
+    columns: list[FieldColumn | None] = [frame.columns.get(ref.name) for frame in frames]
     first = columns[0]
     if len(columns) > 1 or first is None:
         first = concat(columns, [len(frame) for frame in frames])
     known = first.mask()[order]
-    return Col(first.type, first.values[order], known, known)
+    column = Col(first.type, first.values[order], known, known)
+    return column.cast(CASTS[ref.cast]) if ref.cast in CASTS else column
 
 
 def _series_rows(frames: Sequence[Frame]) -> Int64s:

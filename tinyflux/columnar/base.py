@@ -194,6 +194,10 @@ class ScanRequest:
             not returned.
         limit: How many rows of each series are wanted: the first ones, or when negative the last
             ones; 0 is all. A hint: more may come, as they do when the query looks at fields.
+        series: Which of the series that can match; None is all of them.
+        in_time: 0: series after series. 1: frames in order of time, each of a stretch of it; -1:
+            the newest first.
+        max_rows: About how many rows a frame has at most; 0 is as many as there is memory for.
     """
 
     measurement: str
@@ -445,6 +449,15 @@ class Reader(ABC):
         for frame in self.scan(replace(request, fields=())):
             counts[np.searchsorted(request.series.ids, frame.series.ids)] += np.diff(frame.offsets)
         return counts
+
+    def stretch(self, request: ScanRequest, n_rows: int) -> tuple[int, int]:
+        """Return the first and last time of about `n_rows` rows of the request's `series`.
+
+        Of its first ones, or of its last ones when its limit is negative, whether they match or
+        not. Where that cannot be told without reading them: of all.
+        """
+        del n_rows
+        return request.start_ns, request.end_ns
 
     def extent(self, request: ScanRequest) -> Extent:
         """Return where the rows of the request's `series` and times lie, by the index."""

@@ -19,6 +19,7 @@ from tinyflux.columnar.evaluate import Prepared, prepare
 from tinyflux.columnar.partition import partitions
 from tinyflux.columnar.scan import MAX_FRAME_ROWS, Run, frames
 from tinyflux.columnar.shard import Masked
+from tinyflux.columnar.stretches import stretches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -193,6 +194,15 @@ class Snapshot(Reader):
         for source in self.sources(request.measurement):
             counts += source.rows(request.series.ids, request.start_ns, request.end_ns)
         return counts
+
+    def stretch(self, request: ScanRequest, n_rows: int) -> tuple[int, int]:
+        """Return the first and last time of about the first, or last, rows of some series."""
+        assert request.series is not None
+        bounds, is_last = (request.start_ns, request.end_ns), request.limit < 0
+        sources, ids = self.sources(request.measurement), request.series.ids
+        for _, _, *found in stretches(sources, ids, bounds, n_rows, descending=is_last):
+            return found[0], found[1]
+        return bounds
 
     def extent(self, request: ScanRequest) -> Extent:
         """Return where the rows of the request's `series` and times lie, by the index."""

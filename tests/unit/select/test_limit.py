@@ -6,12 +6,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from gateway import points
 from tests.selecting import selecting_from
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from gateway.plan import Plan
+    from gateway.session import Session
+    from gateway.sources import Table
     from tests.selecting import Rows
+    from tinyflux.columnar.base import ScanRequest
 
 # Host a has `late` in its oldest and newest point only, b nowhere, c has few points.
 LINES = "\n".join(
@@ -63,6 +68,47 @@ def test_an_offset_counts_to_what_is_read(rows: Rows) -> None:
 def test_a_condition_on_a_field_is_asked_of_all_rows(rows: Rows) -> None:
     found = rows("SELECT v FROM m WHERE v < 60 AND host = 'b' ORDER BY time DESC LIMIT 2")
     assert found == [(None, [[59, 59], [58, 58]])]
+
+
+@pytest.mark.parametrize("way", ["", " ORDER BY time DESC"])
+@pytest.mark.parametrize("offset", ["", " OFFSET 3"])
+@pytest.mark.parametrize(
+    "select",
+    [
+        "SELECT v FROM m WHERE v > 20 LIMIT 5",
+        "SELECT v, late, host FROM m WHERE v != 60 LIMIT 2",
+        "SELECT late FROM m WHERE v > 2 LIMIT 1",
+        "SELECT v FROM m WHERE v >= 40 GROUP BY host LIMIT 4",
+        "SELECT v FROM m WHERE v > 1000 OR late > 7 LIMIT 2",
+        "SELECT v::float FROM m WHERE v > 10 AND time > 30 AND time < 150 LIMIT 3",
+        "SELECT v::string FROM m WHERE v > 10 LIMIT 3",
+    ],
+)
+def test_a_near_stretch_answers_as_all_points_do(
+    rows: Rows, monkeypatch: pytest.MonkeyPatch, select: str, offset: str, way: str
+) -> None:
+    text = select.replace(" LIMIT", f"{way} LIMIT") + offset
+    monkeypatch.setattr(points, "_STRETCHES", ())
+    from_all = rows(text)
+    monkeypatch.setattr(points, "_STRETCHES", (8, 32))
+    assert rows(text) == from_all
+
+
+def test_no_more_is_read_than_has_enough_that_match(
+    rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    taken = points._read
+
+    def noted(made: Plan, table: Table, scan: ScanRequest, session: Session) -> object:
+        found = taken(made, table, scan, session)
+        read.append(0 if found[0] is None else len(found[0].rows))
+        return found
+
+    monkeypatch.setattr(points, "_STRETCHES", (8, 32))
+    monkeypatch.setattr(points, "_read", noted)
+    assert rows("SELECT v FROM m WHERE v > 3 LIMIT 2") == [(None, [[4, 4], [5, 5]])]
+    assert [len(read), read[0] < 12] == [1, True]
 
 
 def test_fill_previous_sees_the_rows_before_the_limit(rows: Rows) -> None:
