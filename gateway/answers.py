@@ -60,14 +60,21 @@ class Answer:
         """Return the answer with at most so many rows a group and so many groups; 0 is no limit."""
         if not (limit or offset or slimit or soffset):
             return self
-        # Series are counted in ascending order, also when they are printed descending.
-        slices = list(self.slices())[:: -1 if self.descending else 1]
-        chosen = slices[soffset : soffset + slimit if slimit else None]
-        keep = np.zeros(len(self.rows), np.bool_)
-        for _, where in chosen:
-            first = where.start + offset
-            keep[first : min(where.stop, first + limit) if limit else where.stop] = True
-        return self.take(keep)
+        rows, n = self.rows, len(self.rows)
+        starts = np.concatenate(([0], np.flatnonzero(rows[1:] != rows[:-1]) + 1))
+        lengths = np.append(starts[1:], n) - starts
+        places = np.arange(n) - starts.repeat(lengths)
+        keep = places >= offset
+        if limit:
+            keep &= places < offset + limit
+        if slimit or soffset:
+            # Series are counted in ascending order, also when they are printed descending.
+            numbers = np.arange(len(starts))[:: -1 if self.descending else 1]
+            is_wanted = numbers >= soffset
+            if slimit:
+                is_wanted &= numbers < soffset + slimit
+            keep &= is_wanted.repeat(lengths)
+        return self if _is_all(keep) else self.take(keep)
 
     def take(self, rows: Int64s | Bools) -> Answer:
         """Return the chosen rows; positions are of groups that ascend."""

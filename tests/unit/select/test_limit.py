@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
+from hypothesis import given, strategies as st
 
 from gateway import points
+from gateway.answers import Answer
 from tests.selecting import selecting_from
 
 if TYPE_CHECKING:
@@ -119,3 +122,25 @@ def test_fill_previous_sees_the_rows_before_the_limit(rows: Rows) -> None:
 def test_arithmetic_over_two_fields_shows_where_either_has_a_value(rows: Rows) -> None:
     found = rows("SELECT v + late FROM m WHERE host = 'a' LIMIT 3")
     assert found == [(None, [[1, None], [2, None], [3, 10]])]
+
+
+@given(
+    st.lists(st.integers(0, 5), max_size=30).map(sorted),
+    st.tuples(*[st.sampled_from([0, 1, 2, 5])] * 4),
+    st.booleans(),
+)
+def test_limits_count_rows_of_a_group_and_groups(
+    groups: list[int], limits: tuple[int, int, int, int], descending: bool
+) -> None:
+    limit, offset, slimit, soffset = limits
+    keys = [(str(number),) for number in range(6)]
+    rows, times = np.array(groups, np.int64), np.arange(len(groups))
+    answer = Answer("m", ("host",), keys, rows, times, [], descending)
+
+    of_group: dict[int, list[int]] = {}
+    for time, group in enumerate(groups):
+        of_group.setdefault(group, []).append(time)
+    series = list(of_group.values())[:: -1 if descending else 1]
+    series = series[soffset : soffset + slimit if slimit else None]
+    kept = [found[offset : offset + limit if limit else None] for found in series]
+    assert answer.limit(*limits).times.tolist() == sorted(time for found in kept for time in found)
