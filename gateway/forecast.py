@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 
 from gateway.budget import check_rows, check_windows
-from gateway.functions.holt_winters import forecast
+from gateway.functions.holt_winters import forecast, simplex_size
 from gateway.functions.registry import FORECASTS
 from gateway.logic import calls_of
 from gateway.rows import Axis, Col, evaluate
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gateway.session import Session
     from tinyflux.windows import Windows
 
+_LISTS: Final = 3
 _Leaves: TypeAlias = "Mapping[ast.Expr, Col]"
 
 
@@ -33,7 +34,8 @@ def with_forecasts(grid: Grid | None, made: Plan, session: Session) -> Grid | No
     range. Other columns have nothing in the windows that are added.
 
     Raises:
-        StatementError: More windows than `max_select_buckets`; or the query was stopped.
+        StatementError: More windows than `max_select_buckets`, or than memory is given for, as it
+            may be to fit a long season; or the query was stopped.
     """
     windows = made.shape.windows
     if grid is None or windows is None or not made.has_forecasts:
@@ -43,7 +45,8 @@ def with_forecasts(grid: Grid | None, made: Plan, session: Session) -> Grid | No
     n_groups = len(grid.groups)
     count = len(grid.axis) + n_groups * n_added
     check_windows(count, session.settings)
-    check_rows(count, len(made.columns), session)
+    # One group at a time is lists of Python's floats.
+    check_rows(count + _LISTS * (count // n_groups), len(made.columns), session)
     is_descending = made.shape.select.descending
     added = _Added(n_groups, n_added, is_descending=is_descending)
     axis = added.axis(grid.axis, windows)
@@ -115,6 +118,8 @@ def _column(
             continue
         first, stop = int(places[0]), int(places[-1]) + 1
         series = np.where(known[group], given[group], np.nan)[first:stop]
+        if len(series) >= season:
+            check_rows(simplex_size(season) + 1, simplex_size(season), session)
         rows = forecast(series.tolist(), n_rows, season, session.interrupt.check)
         if rows is None:
             continue

@@ -37,7 +37,9 @@ _ESCAPE = re.compile(r"\\(.)")
 _LIKE_ESCAPES = frozenset("%_\\")  # they stay in a pattern: LIKE reads them
 _ESCAPED = {"n": "\n", '"': '"', "'": "'", "\\": "\\"}
 # The good part of a quoted text that is not good as a whole, behind its quote.
-_GOOD_PART = {quote: re.compile(rf"""(?:[^{quote}\\\n\x00]|\\[n"'\\])*""") for quote in ("'", '"')}
+_GOOD_PART = {
+    quote: re.compile(rf"""(?:[^{quote}\\\n\x00]+|\\[n"'\\])*+""") for quote in ("'", '"')
+}
 
 
 class Token:

@@ -16,9 +16,9 @@ and these are what its answers show and nobody would guess:
 
 from __future__ import annotations
 
-import itertools
 import math
 from functools import lru_cache
+from itertools import cycle, product
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
@@ -56,13 +56,18 @@ def forecast(
     if len(values) < max(2, season):
         return None
     found: tuple[float, Vertex] | None = None
-    for guess in itertools.product(_GUESSES, repeat=_N_PARAMETERS):
+    for guess in product(_GUESSES, repeat=_N_PARAMETERS):
         vertex = _fitted([*guess, *_start(values, season)], values, season, check)
         error = _error(list(vertex), values, season)
         if found is None or error < found[0]:
             found = error, vertex
     assert found is not None
     return np.array(_rows(found[1], values[0], season, len(values) + n_rows))
+
+
+def simplex_size(season: int) -> int:
+    """Return how many vertices of how many numbers stand in memory while a season is fitted."""
+    return _SEASONS + season
 
 
 def _start(values: Sequence[float], season: int) -> Vertex:
@@ -102,7 +107,7 @@ def _rows(vertex: Vertex, first: float, season: int, size: int) -> Vertex:
             value = level + damping * trend
             rows.append(value)
         return rows
-    for damping, replaced, read in zip(dampings, *_places(season, size), strict=True):
+    for damping, replaced, read in zip(dampings, *map(cycle, _places(season)), strict=False):
         seasonal, old = vertex[read], vertex[replaced]
         before = level + phi * trend
         smoothed = alpha * _over(value, old) + keep * before
@@ -115,9 +120,12 @@ def _rows(vertex: Vertex, first: float, season: int, size: int) -> Vertex:
 
 
 @lru_cache(maxsize=64)
-def _places(season: int, size: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return for each row after the first which season it replaces, and which it reads."""
-    rows = range(1, size)
+def _places(season: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return for each row after the first which season it replaces, and which it reads.
+
+    After as many rows as there are seasons they come again.
+    """
+    rows = range(1, season + 1)
     replaced = tuple(_SEASONS + 2 * (h - 1) % season for h in rows)
     return replaced, tuple(_SEASONS + (3 * h - 2) % season for h in rows)
 

@@ -156,7 +156,7 @@ def test_queries_that_wait_are_listed_and_killed_before_they_run(gate: Gate) -> 
         query = b"db=t&q=CREATE+DATABASE+x"
         secret = b"q=CREATE+USER+u+WITH+PASSWORD+'pw'"
         asking = [asyncio.create_task(get(app, "/query", text)) for text in (query, secret)]
-        while len(rows := await listed(app)) < 3:
+        while len(rows := await listed(app)) < 3:  # noqa: ASYNC110 - threads start them
             await asyncio.sleep(0.001)
         waiting = [(text, database, status) for _, text, database, _, status in rows[1:]]
         assert waiting == [("CREATE DATABASE x", "t", "queued"), ("[REDACTED]", "", "queued")]

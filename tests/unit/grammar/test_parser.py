@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
 from dataclasses import FrozenInstanceError
 
 import pytest
@@ -392,6 +393,26 @@ def test_long_chain_becomes_a_flat_tree(op: str) -> None:
 def test_deep_text_is_refused(text: str) -> None:
     with pytest.raises(ParseError, match="nests too deep: at most 200 levels are read"):
         parse(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SELECT v FROM m WHERE t = '{}'",
+        'SELECT "{}" FROM m',
+        "SELECT v FROM m WHERE t LIKE '{}'",
+    ],
+)
+def test_long_literals_take_no_more_than_some_copies_of_them(text: str) -> None:
+    long = text.format("x" * 200_000)
+    parse(text)
+    tracemalloc.start()
+    try:
+        parse(long)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 10 * len(long)
 
 
 def test_long_text_is_refused() -> None:

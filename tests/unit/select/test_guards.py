@@ -78,6 +78,13 @@ def ask() -> Ask:
             " or raise max_query_bytes",
             id="memory",
         ),
+        pytest.param(
+            "SELECT holt_winters(mean(v), 1, 50) FROM m GROUP BY time(10s) fill(none)",
+            {"max_query_bytes": 40_000},
+            "max-query-bytes limit exceeded: 57 rows of 56 columns take about ",
+            " or raise max_query_bytes",
+            id="season",
+        ),
     ],
 )
 def test_limit_says_what_to_do(
