@@ -164,7 +164,8 @@ class _Run:
                 unnamed, self.snapshots, lambda inner: _reader(shape, partial(run, inner))
             )
         else:
-            tables = tables_of(_reader(shape, self._join))
+            joined = tables_of(_reader(shape, self._join))
+            tables = [replace(table, is_join=True) for table in joined]
         if not any(table.is_subquery for table in tables):
             return tables
         names = list(_columns(shape.select))

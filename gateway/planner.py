@@ -405,6 +405,10 @@ def _check_grouping(
                 raise StatementError(f"{call.name} aggregate requires a GROUP BY interval")
         elif windows is not None:
             raise StatementError(f"aggregate function required inside the call to {call.name}")
+    if any(
+        _has_raw_reference(call.args[0]) for call in calls if isinstance(call.args[0], ast.Call)
+    ):
+        raise StatementError("mixing aggregate and non-aggregate queries is not supported")
 
 
 def _check_fill_age(

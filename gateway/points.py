@@ -166,8 +166,12 @@ class PointReader:
         tags = [ref for ref in self._tags if ref.name in table.schema.tags]
         series = _series_rows(frames)[order] if tags else rows
         for ref in self._tags:
+            if ref not in tags:
+                leaves[ref] = Col.nothing(len(rows))
+                continue
+            column = _tag_column(ref, frames, series)
             leaves[ref] = (
-                _tag_column(ref, frames, series) if ref in tags else Col.nothing(len(rows))
+                column if table.missing_tag is None else _filled(column, table.missing_tag)
             )
         rows = rows[order]
         if descending:
@@ -273,6 +277,12 @@ def _tag_column(ref: ast.VarRef, frames: Sequence[Frame], series: Int64s) -> Col
     known = texts.astype(np.bool_)
     valid = np.ones(len(series), np.bool_) if known.all() else known[series]
     return Col(FieldType.STRING, texts[series], valid, np.zeros(len(series), np.bool_))
+
+
+def _filled(column: Col, text: str) -> Col:
+    """Return a column of text with this text in its empty cells."""
+    values = np.where(column.valid, column.values, text)
+    return replace(column, values=values, valid=np.ones_like(column.valid))
 
 
 def _texts(series: SeriesSet, key: str) -> NDArray[np.object_]:

@@ -50,6 +50,7 @@ class Table:
         schema: Its fields and tags.
         is_subquery: It is the answer of subqueries.
         tag_fields: Which of the fields are tags of a subquery.
+        is_join: It is joined of several sources, of which one may lack a tag.
     """
 
     name: str
@@ -57,6 +58,12 @@ class Table:
     schema: Schema
     is_subquery: bool = False
     tag_fields: frozenset[str] = frozenset()
+    is_join: bool = False
+
+    @property
+    def missing_tag(self) -> str | None:
+        """What a column shows of a tag that a row lacks: what a subquery groups by is "" there."""
+        return "" if self.is_subquery and not self.is_join else None
 
     @property
     def condition_fields(self) -> dict[str, FieldType]:

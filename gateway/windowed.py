@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from gateway.session import Session
     from gateway.sources import Table
     from gateway.timerange import TimeRange
-    from tinyflux.columnar.base import AggregateTable, ScanRequest, SeriesSet, Values
+    from tinyflux.columnar.base import AggregateTable, ScanRequest, Values
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -385,21 +385,25 @@ class _Frame:
                 continue
             assert found.series is not None
             ids, valid = fit.place(found.series), fit.place(found.valid)
-            values = _tags_of(ids, valid, ref.name, table.reader.series(table.name, scan.query))
-            columns[ref] = Col(FieldType.STRING, values, values.astype(np.bool_), nowhere)
+            columns[ref] = _tag_column(ids, valid, ref.name, table, scan)
         return columns
 
 
-def _tags_of(ids: Int64s, valid: Bools, key: str, series: SeriesSet) -> np.ndarray:
+def _tag_column(ids: Int64s, valid: Bools, key: str, table: Table, scan: ScanRequest) -> Col:
+    """Return a tag of each of these series as text that emits no rows by itself."""
+    series = table.reader.series(table.name, scan.query)
     values = np.full(len(ids), None, np.object_)
+    shown, nowhere = np.zeros((2, len(ids)), np.bool_)
     column = series.columns.get(key)
-    if column is None or not len(series):
-        return values
-    texts = np.array([*(value or None for value in column.values), None], np.object_)
-    rows = np.minimum(np.searchsorted(series.ids, ids), len(series) - 1)
-    known = valid & (series.ids[rows] == ids)
-    values[known] = texts[column.codes[rows[known]]]
-    return values
+    if column is not None and len(series):
+        missing = table.missing_tag
+        texts = np.array([*(value or missing for value in column.values), missing], np.object_)
+        is_text = np.array([text is not None for text in texts.tolist()])
+        rows = np.minimum(np.searchsorted(series.ids, ids), len(series) - 1)
+        known = valid & (series.ids[rows] == ids)
+        codes = column.codes[rows[known]]  # -1, no tag, is the last
+        values[known], shown[known] = texts[codes], is_text[codes]
+    return Col(FieldType.STRING, values, shown, nowhere)
 
 
 def _positions(groups: list[tuple[str, ...]], within: list[tuple[str, ...]]) -> Int64s:

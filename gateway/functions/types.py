@@ -82,6 +82,11 @@ def _type_of_operation(expr: ast.BinaryExpr, schema: Schema) -> FieldType:
     kinds = {left, right}
     if _NONE in kinds:
         return _NONE
+    if kinds == {_I} and (_is_unsigned(expr.lhs) or _is_unsigned(expr.rhs)):
+        raise StatementError(
+            f"type error: {_shown(expr, schema)}: cannot use {expr.op} with an integer and "
+            "unsigned literal"
+        )
     if expr.op in _BITWISE:
         if kinds in ({_I}, {_B}):
             return left
@@ -93,7 +98,16 @@ def _type_of_operation(expr: ast.BinaryExpr, schema: Schema) -> FieldType:
     )
 
 
+def _is_unsigned(expr: ast.Expr) -> bool:
+    """Return whether an expression is a whole number too large for an integer."""
+    while isinstance(expr, ast.ParenExpr):
+        expr = expr.expr
+    return isinstance(expr, ast.IntegerLiteral) and expr.value >= 2**63
+
+
 def _word(expr: ast.Expr, kind: FieldType, schema: Schema) -> str:
+    if _is_unsigned(expr):
+        return "unsigned"
     is_tag = isinstance(expr, ast.VarRef) and not schema.is_field(expr)
     return "tag" if is_tag else _WORDS[kind]
 
@@ -102,7 +116,7 @@ def _shown(expr: ast.Expr, schema: Schema) -> str:
     """Return the text of an expression in which each name carries its type, as influxd does."""
     match expr:
         case ast.VarRef() as ref:
-            kind = _WORDS.get(schema.fields[ref.name], "") if schema.is_field(ref) else "tag"
+            kind = _WORDS.get(type_of(ref, schema), "") if schema.is_field(ref) else "tag"
             return f"{to_influxql(ast.VarRef(ref.name))}::{kind}"
         case ast.BinaryExpr(op, lhs, rhs):
             return f"{_shown(lhs, schema)} {op} {_shown(rhs, schema)}"

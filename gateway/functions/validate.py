@@ -31,7 +31,7 @@ def check_call(call: ast.Call, select: ast.Select) -> None:
         return
     if call.name in FORECASTS:
         _check_aggregate(call)
-    _check_target(call, function)
+    _check_target(call, function, select)
     if checker := _CHECKERS.get(call.name):
         checker(call, select)
 
@@ -69,7 +69,7 @@ def _check_count(call: ast.Call, function: Function) -> None:
     )
 
 
-def _check_target(call: ast.Call, function: Function) -> None:
+def _check_target(call: ast.Call, function: Function, select: ast.Select) -> None:
     target = call.args[0]
     match target:
         case ast.VarRef():
@@ -81,7 +81,13 @@ def _check_target(call: ast.Call, function: Function) -> None:
                 return
             if call.name == "count" and name == "distinct":
                 return
+        case _ if function.kind is Kind.TRANSFORM and _has_interval(select):
+            raise StatementError(f"aggregate function required inside the call to {call.name}")
     raise StatementError(f"expected field argument in {call.name}()")
+
+
+def _has_interval(select: ast.Select) -> bool:
+    return any(isinstance(dim, ast.Call) and dim.name == "time" for dim in select.dimensions)
 
 
 def _check_unit(call: ast.Call, _select: ast.Select) -> None:

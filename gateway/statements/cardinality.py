@@ -13,13 +13,13 @@ from gateway.statements.schema import (
     Scope,
     all_policies,
     check_tag_condition,
-    name_matches,
     one_policy,
     series_keys,
     tag_keys,
     tag_values,
 )
 from gateway.statements.table import database_of, page, table
+from gateway.statements.tagkeys import chosen_keys, of_series
 from grammar import ast
 
 if TYPE_CHECKING:
@@ -30,17 +30,18 @@ if TYPE_CHECKING:
 
 def show_cardinality(statement: ast.ShowCardinality, session: Session) -> list[Series]:
     """Answer the number asked for."""
-    database = database_of(session, statement.database)
     if _is_estimate(statement):
+        database = database_of(session, statement.database)
         return [table(["cardinality estimation"], [(_estimate(statement, session, database),)])]
     if statement.dimensions:
         raise StatementError("GROUP BY is not supported in SHOW CARDINALITY")
     check_tag_condition(statement.condition)
-    policies = {source.retention_policy for source in statement.sources} or {""}
-    readers = [
-        reader for policy in sorted(policies) for reader in one_policy(session, database, policy)
-    ]
-    scope = Scope(readers, statement.sources, statement.condition, session.now_ns)
+    stores = {
+        (database_of(session, source.database or statement.database), source.retention_policy)
+        for source in statement.sources or (ast.Measurement(),)
+    }
+    readers = [reader for store in sorted(stores) for reader in one_policy(session, *store)]
+    scope = Scope(readers, statement.sources, of_series(statement.condition), session.now_ns)
     if statement.what is ast.Countable.MEASUREMENT:
         counts = [("", sum(1 for name in scope.measurements() if scope.series(name)))]
     else:
@@ -86,7 +87,7 @@ def _count(statement: ast.ShowCardinality, scope: Scope, measurement: str) -> in
             if not found:
                 return 0
             return len({key for reader in scope.readers for key in reader.field_keys(measurement)})
-    keys = [key for key in tag_keys(found) if name_matches(key, statement.key)]
+    keys = chosen_keys(tag_keys(found, statement.key), statement.condition)
     return sum(len(tag_values(found, key)) for key in keys)
 
 

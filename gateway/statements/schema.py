@@ -18,6 +18,7 @@ from gateway.logic import bounds_time, walk
 from gateway.planner import where
 from gateway.regexes import Regex
 from gateway.statements.table import database_of, page, table
+from gateway.statements.tagkeys import chosen_keys, of_series
 from grammar import ast
 from tinyflux.columnar.base import ScanRequest
 
@@ -215,7 +216,7 @@ def show_tag_values(statement: ast.ShowTagValues, session: Session) -> list[Seri
     """List the values of the chosen tag keys for each measurement, by key and value."""
     tables: list[Series] = []
     for name, found in _matching(statement, session):
-        keys = sorted(tag_keys(found, statement.key))
+        keys = chosen_keys(tag_keys(found, statement.key), statement.condition)
         pairs = [(key, value) for key in keys for value in sorted(tag_values(found, key))]
         rows = page(pairs, statement.limit, statement.offset)
         if rows:
@@ -301,10 +302,13 @@ def _matching(
     statement: ast.ShowTagKeys | ast.ShowTagValues | ast.ShowSeries, session: Session
 ) -> Iterator[tuple[str, list[SeriesSet]]]:
     """Yield the measurements in scope that have matching series, with these."""
-    database = database_of(session, statement.database)
+    databases = {statement.database}
+    if isinstance(statement, ast.ShowSeries) and statement.sources:
+        databases = {source.database or statement.database for source in statement.sources}
+    databases = {database_of(session, name) for name in databases}
     check_tag_condition(statement.condition)
-    readers = all_policies(session, database)
-    scope = Scope(readers, statement.sources, statement.condition, session.now_ns)
+    readers = [reader for name in sorted(databases) for reader in all_policies(session, name)]
+    scope = Scope(readers, statement.sources, of_series(statement.condition), session.now_ns)
     for name in scope.measurements():
         session.interrupt.check()
         found = scope.series(name)
