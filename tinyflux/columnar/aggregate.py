@@ -161,9 +161,17 @@ class _Groups:
     def __init__(self, keys: tuple[str, ...]) -> None:
         self._keys = keys
         self._numbers: dict[tuple[str, ...], int] = {}
+        self._last: tuple[SeriesSet | None, Int64s] = (None, np.zeros(0, np.int64))
 
     def number(self, series: SeriesSet) -> Int64s:
         """Return int64[k], the group of each series."""
+        known, numbers = self._last
+        if known is not series:  # frames of one stretch of time after another share their series
+            numbers = self._numbered(series)
+            self._last = series, numbers
+        return numbers
+
+    def _numbered(self, series: SeriesSet) -> Int64s:
         inverse = np.zeros(len(series), np.int64)
         if not self._keys:
             self._numbers[()] = 0
@@ -305,7 +313,10 @@ def _table(
     names = groups.names()
     used = [0]
     if len(names) > 1:
-        used = np.unique(np.concatenate([done.groups for done in apart])).tolist()
+        is_used = np.zeros(len(names), np.bool_)
+        for done in apart:
+            is_used[done.groups] = True
+        used = np.flatnonzero(is_used).tolist()
         used.sort(key=names.__getitem__)
     ranks = np.zeros(len(names), np.int64)
     ranks[used] = np.arange(len(used))
