@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from gateway.errors import StatementError
+from tinyflux.columnar.base import TEXT_BYTES
 
 if TYPE_CHECKING:
     from gateway.config import Settings
@@ -23,14 +24,21 @@ def most_rows(n_columns: int, session: Session) -> int:
     return min(most_bytes, limit or most_bytes) // _row_bytes(n_columns)
 
 
-def check_rows(n_rows: int, n_columns: int, session: Session) -> None:
+def check_rows(n_rows: int, n_columns: int, session: Session, n_texts: int = 0) -> None:
     """Go on when so many rows fit, and claim memory for them.
+
+    Args:
+        n_rows: How many.
+        n_columns: Of how many columns.
+        session: Whose limits hold.
+        n_texts: How many of the columns are texts that nothing else holds.
 
     Raises:
         StatementError: They are more than `max_query_bytes`.
         LimitExceeded: They are more than `memory_bytes` has room for.
     """
-    needed, limit = n_rows * _row_bytes(n_columns), session.settings.max_query_bytes
+    needed = n_rows * (_row_bytes(n_columns) + TEXT_BYTES * n_texts)
+    limit = session.settings.max_query_bytes
     if 0 < limit < needed:
         raise StatementError(
             f"max-query-bytes limit exceeded: {n_rows} rows of {n_columns} columns take about "

@@ -143,7 +143,8 @@ class PointReader:
         for frame in self.frames(scan):
             frames.append(frame)
             n_rows = sum(map(len, frames))
-            check_rows(n_rows, n_columns, self._session)
+            n_texts = sum(c.type is FieldType.STRING for c in frame.columns.values())
+            check_rows(n_rows, n_columns, self._session, n_texts)
         return frames
 
     def points(self, frames: Sequence[Frame]) -> Points:

@@ -110,7 +110,9 @@ class Snapshots:
             policy = self.session.retention_policy
         key = database, policy
         if key not in self._taken:
-            self._taken[key] = self.session.catalog.storage(database, policy).snapshot()
+            snapshot = self.session.catalog.storage(database, policy).snapshot()
+            snapshot.check = self.session.interrupt.check
+            self._taken[key] = snapshot
         return self._taken[key]
 
 

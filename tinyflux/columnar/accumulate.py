@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from tinyflux.batch import MAX_TIME_NS, MIN_TIME_NS, Bools, FieldType, Int64s
-from tinyflux.columnar.base import AggregateRequest, Call, FieldColumn, Values
+from tinyflux.columnar.base import TEXT_BYTES, AggregateRequest, Call, FieldColumn, Values
 from tinyflux.errors import LimitExceeded
 from tinyflux.kernels import Cells, Fold, Gather, Kernel, Parts, Percentile, Select
 
@@ -186,6 +186,7 @@ class Accumulator:
         if self._must_merge():
             self._pieces, self.kept_bytes = [self._merged()], 0
         entry_bytes = gathered_bytes(kernel) if isinstance(kernel, Gather) else _ENTRY_BYTES
+        entry_bytes += TEXT_BYTES if values.dtype == np.object_ else 0
         self.kept_bytes += entry_bytes * len(self._pieces[-1].groups)
 
     def _must_merge(self) -> bool:

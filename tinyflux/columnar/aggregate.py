@@ -38,7 +38,7 @@ from tinyflux.kernels import KERNELS, Gather, Kernel, Select
 from tinyflux.windows import Runs, Windows, find_runs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from numpy.typing import NDArray
 
@@ -77,6 +77,7 @@ class Aggregation:
         request: The calls, groups and windows; its scan is not looked at.
         claim: Grows with what is kept of the frames; None asks nobody.
         max_rows: How many rows a function may gather that needs all values of a cell at once.
+        check: Called between the steps; what it raises ends them.
 
     Raises:
         QueryError: An unknown function.
@@ -87,9 +88,11 @@ class Aggregation:
         request: AggregateRequest,
         claim: Claim | None = None,
         max_rows: int = MAX_GATHERED_ROWS,
+        check: Callable[[], None] | None = None,
     ) -> None:
         self._request = request
         self._claim = claim
+        self._check = check
         merging = Merging(request)
         self._columns = [
             Accumulator(call, _kernel(call.function, request.points), request, merging, max_rows)
@@ -124,6 +127,9 @@ class Aggregation:
                 memory for either.
             QueryError: A function that does not take the field's type.
         """
+        if self._claim is not None and self._gathering:
+            kept_bytes = sum(column.kept_bytes for column in self._columns)
+            self._claim.grow(kept_bytes + len(frame) * self.gathered_row_bytes)
         with np.errstate(all="ignore"):  # inf and NaN are values here
             _add_frame(frame, self._columns, self._groups, self._request.windows)
         if self._claim is not None:
@@ -134,6 +140,8 @@ class Aggregation:
         if self._gathering:
             with np.errstate(all="ignore"):
                 for column in self._columns:
+                    if self._check is not None:
+                        self._check()
                     column.settle()
 
     def table(self) -> AggregateTable:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Final, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,9 @@ Query: TypeAlias = SimpleQuery | CompoundQuery
 Values: TypeAlias = (
     NDArray[np.float64] | NDArray[np.int64] | NDArray[np.bool_] | NDArray[np.object_]
 )
+
+# What a text of usual length takes, wherever its columns are.
+TEXT_BYTES: Final = 100
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -410,10 +413,12 @@ class Reader(ABC):
     Attributes:
         can_stretch: Whether `series`, `in_time` and `max_rows` of a scan are honoured.
         rows_read: How many rows were given or aggregated so far, where that is counted.
+        check: Called between the steps of long reading; what it raises ends that.
     """
 
     can_stretch: ClassVar[bool] = False
     rows_read: int = 0
+    check: Callable[[], None] | None = None
 
     @abstractmethod
     def measurements(self) -> list[str]:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 
+from tinyflux.batch import FieldType
 from tinyflux.columnar.aggregate import Aggregation, aggregate_frames
-from tinyflux.columnar.base import Extent, Frame, Reader, ScanRequest, SeriesSet
+from tinyflux.columnar.base import TEXT_BYTES, Extent, Frame, Reader, ScanRequest, SeriesSet
 from tinyflux.columnar.evaluate import Prepared, prepare
 from tinyflux.columnar.partition import partitions
 from tinyflux.columnar.scan import MAX_FRAME_ROWS, Run, frames
@@ -22,9 +23,9 @@ from tinyflux.columnar.shard import Masked
 from tinyflux.columnar.stretches import stretches
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from tinyflux.batch import FieldType, Int64s
+    from tinyflux.batch import Bools, Int64s
     from tinyflux.columnar.base import AggregateRequest, AggregateTable, FieldColumn, Gap, Query
     from tinyflux.columnar.memory import Memory
     from tinyflux.columnar.quarantine import Quarantine
@@ -151,7 +152,9 @@ class Snapshot(Reader):
         sources = self.sources(request.measurement) if len(series) else []
         # A row that is wanted may lie behind deleted ones.
         is_masked = any(isinstance(source, Masked) for source in sources)
-        frame_bytes, row_bytes = self._memory.frame_bytes, _COPIES * 8 * (2 + len(types))
+        n_texts = sum(kind is FieldType.STRING for kind in types.values())
+        row_bytes = _COPIES * 8 * (2 + len(types)) + TEXT_BYTES * n_texts
+        frame_bytes = self._memory.frame_bytes
         most_rows = request.max_rows or self._max_frame_rows
         with self._memory.claim(min(frame_bytes, sum(map(len, sources)) * row_bytes)):
             for frame in frames(
@@ -159,7 +162,7 @@ class Snapshot(Reader):
                 series,
                 types,
                 _bounds(request, prepared),
-                prepared.keep if keep and prepared.row_part else None,
+                self._keeping(prepared) if keep and prepared.row_part else None,
                 asked_names,
                 overwrite=self._overwrite,
                 max_rows=max(1, min(most_rows, frame_bytes // row_bytes)),
@@ -167,9 +170,23 @@ class Snapshot(Reader):
                 in_time=request.in_time,
                 limit=0 if prepared.row_part or is_masked else request.limit,
             ):
+                self._go_on()
                 self.rows_read += len(frame)
                 yield frame
                 self._memory.keep_small()
+
+    def _keeping(self, prepared: Prepared) -> Callable[[Frame], Bools | None]:
+        """Return what tells the wanted rows of a frame, and stops where none are for long."""
+
+        def keep(frame: Frame) -> Bools | None:
+            self._go_on()
+            return prepared.keep(frame)
+
+        return keep
+
+    def _go_on(self) -> None:
+        if self.check is not None:
+            self.check()
 
     def _prepared(self, query: Query | None) -> Prepared:
         """Return a query taken apart; a statement asks for its series first, then for its rows."""
@@ -231,7 +248,7 @@ class Snapshot(Reader):
                 if all(_is_complete(frame.columns.get(name)) for frame in near for name in fields):
                     return aggregate_frames(near, request)
                 del near
-            aggregation = Aggregation(request, claim)
+            aggregation = Aggregation(request, claim, check=self.check)
             for part in self._parts(scan, prepared, aggregation):
                 for frame in self.scan_prepared(part, prepared, keep=True, by_series=False):
                     aggregation.add(frame)
