@@ -65,6 +65,10 @@ class _Printed:
     def __len__(self) -> int:
         return len(self._starts) - 1
 
+    def __getitem__(self, rows: slice) -> orjson.Fragment:
+        """Return rows, at least one, as a JSON array."""
+        return orjson.Fragment(b"".join((b"[", self.part(rows.start, rows.stop), b"]")))
+
     def part(self, start: int, stop: int) -> memoryview:
         """Return rows, at least one, with commas between them."""
         return self._text[self._starts[start] : self._starts[stop] - 1]
@@ -137,7 +141,7 @@ class JsonEncoder:
         for item in series:
             if item.columns is not columns:  # the series of an answer share them
                 columns, weight = item.columns, _weight(item)
-            span = item.span()
+            span = item.rows or item.span()
             size = (span.stop - span.start) * weight
             if is_inside or item.is_open or size > _PIECE_ROWS:
                 if trees:
@@ -161,8 +165,12 @@ class JsonEncoder:
 
     def _tree(self, series: Series, rows: slice) -> Tree:
         tree = _head(series)
-        if rows.start < rows.stop:
-            tree["values"] = self._rows(series, rows)
+        start, stop = rows.start, rows.stop
+        if start < stop:
+            ready = self._ready
+            if ready.data is not series.data or start < ready.start or stop > ready.stop:
+                ready = self._make_ready(series, rows)
+            tree["values"] = ready.rows[start - ready.start : stop - ready.start]
         if series.partial:
             tree["partial"] = True
         return tree
@@ -186,35 +194,26 @@ class JsonEncoder:
         if not series.is_open:
             yield b'],"partial":true}' if series.partial else b"]}"
 
-    def _rows(self, series: Series, rows: slice) -> object:
-        """Return rows of a series, at least one, as what orjson prints as a JSON array."""
-        ready = self._made_ready(series, rows)
-        start, stop = rows.start - ready.start, rows.stop - ready.start
-        if isinstance(ready.rows, _Printed):
-            return orjson.Fragment(b"".join((b"[", ready.rows.part(start, stop), b"]")))
-        return ready.rows[start:stop]
-
     def _rows_text(self, series: Series, rows: slice) -> bytes | memoryview:
         """Return rows of a series, at least one, printed, with commas between them."""
-        ready = self._made_ready(series, rows)
-        start, stop = rows.start - ready.start, rows.stop - ready.start
-        if isinstance(ready.rows, _Printed):
-            return ready.rows.part(start, stop)
-        return _printed(ready.rows[start:stop])[1:-1]
+        made = (self._made_native if self.is_native else self._made)(series, rows)
+        if isinstance(made, _Printed):
+            return made.part(0, len(made))
+        return _printed(made)[1:-1]
 
-    def _made_ready(self, series: Series, rows: slice) -> _Ready:
-        """Return these and other rows of the columns of a series, which other series may share."""
-        ready = self._ready
-        if (
-            ready.data is not series.data
-            or not ready.start <= rows.start <= rows.stop <= ready.stop
-        ):
-            ahead = 0 if series.rows is None else _piece_rows(series)
-            stop = max(rows.stop, rows.start + ahead)
-            is_long = self.is_native and rows.stop - rows.start >= _LONG
-            made = (self._made_native if is_long else self._made)(series, slice(rows.start, stop))
-            ready = self._ready = _Ready(series.data, rows.start, rows.start + len(made), made)
-        return ready
+    def _make_ready(self, series: Series, rows: slice) -> _Ready:
+        """Make these and some of the next rows of the columns of a series, which others may share.
+
+        Args:
+            series: The series.
+            rows: Which of its rows, at least one.
+        """
+        ahead = 0 if series.rows is None else _piece_rows(series)
+        stop = max(rows.stop, rows.start + ahead)
+        is_long = self.is_native and rows.stop - rows.start >= _LONG
+        made = (self._made_native if is_long else self._made)(series, slice(rows.start, stop))
+        self._ready = _Ready(series.data, rows.start, rows.start + len(made), made)
+        return self._ready
 
     def _made(self, series: Series, rows: slice) -> list[tuple[object, ...]]:
         columns = [_printable(column, rows) for column in series.data]
