@@ -76,7 +76,7 @@ def aggregate(
         group_by=made.dimensions,
         windows=made.shape.windows,
         aux=aux,
-        max_cells=_most_cells(made, session),
+        max_cells=most_cells(made, session),
         points=points,
         sparse=made.shape.select.fill is ast.Fill.NONE and not made.has_forecasts,
     )
@@ -105,8 +105,8 @@ def n_columns(made: Plan) -> int:
     return (len(made.leaves) + len(made.transformed)) * (4 if is_searching else 1)
 
 
-def _most_cells(made: Plan, session: Session) -> int:
-    """Return how many groups x windows the engine may answer with."""
+def most_cells(made: Plan, session: Session) -> int:
+    """Return how many groups x windows a query may make."""
     most = most_rows(n_columns(made), session)
     return min(session.settings.max_select_buckets or most, most)
 

@@ -206,7 +206,8 @@ class QueryEndpoint:
         try:
             with at_most(MAX_ROWS):
                 [result] = results_of(asked.statements, session)
-                if result.error:  # whether it is one with other limits, too, a thread finds out
+                # Whether it is one with other limits, too, a thread finds out.
+                if result.error or result.messages:
                     raise TooMuch(is_cold=False)
                 answer = self._printed(request, iter([result]), 1)
         finally:

@@ -10,11 +10,11 @@ carry on.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from gateway.aggregated import Aggregated, aggregate, n_columns
+from gateway.aggregated import Aggregated, aggregate, most_cells, n_columns
 from gateway.budget import check_rows, check_windows
 from gateway.fill import fill
 from gateway.rows import DTYPES, Axis, Col
@@ -406,6 +406,12 @@ def _tag_column(ids: Int64s, valid: Bools, key: str, table: Table, scan: ScanReq
     return Col(FieldType.STRING, values, shown, nowhere)
 
 
+_ENDS_EARLY: Final = (
+    "the windows up to now() are more than max_select_buckets or max_query_bytes allow: the last "
+    "one that has a value is the last one here; an upper bound of time says otherwise"
+)
+
+
 def _positions(groups: list[tuple[str, ...]], within: list[tuple[str, ...]]) -> Int64s:
     number = {group: position for position, group in enumerate(within)}
     return np.array([number[group] for group in groups], np.int64)
@@ -438,8 +444,17 @@ def _frame(
         numbers = numbers[(numbers >= first) & (numbers <= last)]
     elif not bounds.has_start or made.shape.skips_empty:
         first = max(first, min(int(windows[0]) for windows in found))
+    newest = max(int(windows[-1]) for windows in found)
     if made.shape.skips_empty:
-        last = min(last, max(int(windows[-1]) for windows in found))
+        last = min(last, newest)
+    elif (
+        numbers is None
+        and not bounds.has_end
+        and newest < last
+        and (last - first + 1) * len(groups) > most_cells(made, session)
+    ):  # up to now() it is far where the data are old: better a shorter answer than none
+        last = newest
+        session.warnings.append(_ENDS_EARLY)
     cells = (last - first + 1 if numbers is None else len(numbers)) * len(groups)
     check_windows(cells, session.settings)
     check_rows(cells, n_columns(made), session)

@@ -116,6 +116,34 @@ def test_windows_without_lower_bound_begin_with_the_data(ask: Ask) -> None:
     assert series["values"] == [[1_700_000_000 + 10 * n, n] for n in range(3)]
 
 
+@pytest.mark.parametrize("order", ["ASC", "DESC"])
+@pytest.mark.parametrize("bounds", ["", "WHERE time >= 1700000000s"])
+def test_windows_up_to_now_end_with_old_data_where_they_would_be_too_many(
+    ask: Ask, bounds: str, order: str
+) -> None:
+    text = f"SELECT mean(v) FROM m {bounds} GROUP BY time(5s) fill(0) ORDER BY time {order}"
+    wanted = [[1_700_000_000 + 5 * n, 0 if n % 2 else n // 2] for n in range(199)]
+    result = ask(text, max_select_buckets=199)
+    [series] = result["series"]
+    assert series["values"] == wanted[:: 1 if order == "ASC" else -1]
+    [message] = result["messages"]
+    assert message["text"].startswith("the windows up to now() are more than max_select_buckets")
+    assert "raise max_select_buckets" in ask(text, max_select_buckets=198)["error"]
+
+
+def test_windows_up_to_now_do_not_end_early_because_a_statement_is_quick(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gateway.quick.MAX_ROWS", 5)
+    with TestClient(create_app(Settings(), in_memory=True)) as client:
+        client.post("/query", data={"q": "CREATE DATABASE d"})
+        client.post("/write?db=d&precision=s", content=LINES)
+        query = {"db": "d", "q": "SELECT mean(v) FROM m GROUP BY time(10w)"}
+        answers = {client.get("/query", params=query).text for _ in range(5)}
+    assert len(answers) == 1
+    assert "messages" not in answers.pop()
+
+
 def test_difference_of_windows_without_null_rows_is_that_of_neighbours(ask: Ask) -> None:
     text = "SELECT difference(mean(v)) FROM m WHERE time >= 0 GROUP BY time(1s) fill(none)"
     [series] = ask(text)["series"]
