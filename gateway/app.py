@@ -38,6 +38,7 @@ from gateway.v3 import WriteLpEndpoint, describe as describe_v3
 from gateway.write import describe as describe_write
 from gateway.writer import Writer
 from grammar.errors import ParseError
+from tinyflux.columnar.segment import load
 from tinyflux.errors import (
     CorruptionError,
     LimitExceeded,
@@ -121,6 +122,8 @@ def create_app(settings: Settings, *, in_memory: bool = False) -> Edge:
     async def lifespan(_: Edge) -> AsyncIterator[None]:
         if udp is not None:
             await udp.start()
+        if catalog.has_segments:  # the first question will want it
+            query.threads.submit(load)
         expiry = asyncio.create_task(retention.run(catalog, settings.retention_interval_s))
         rollups = asyncio.create_task(continuous.run(query.threads))
         try:

@@ -46,7 +46,7 @@ from gateway.policies import (
 )
 from gateway.shards import ShardNumbers
 from gateway.trash import Kind, Trashed
-from tinyflux.columnar.files import OsFiles
+from tinyflux.columnar.files import SEGMENT_DIRECTORY, OsFiles
 from tinyflux.columnar.limits import SeriesLimits
 from tinyflux.columnar.memory import Memory, default_bytes
 from tinyflux.columnar.parquet import ParquetStorage
@@ -131,6 +131,12 @@ class Catalog:
     def kept_ns(self) -> int:
         """How long what is dropped is kept, in ns; 0 is not at all, as it always is in memory."""
         return 0 if self._directory is None else int(self._settings.trash_hours * HOUR_NS)
+
+    @property
+    def has_segments(self) -> bool:
+        """Whether a store has points in segments."""
+        directory = self._directory
+        return directory is not None and any(directory.glob(f"*/*/{SEGMENT_DIRECTORY}/*"))
 
     @property
     def databases(self) -> Mapping[str, Database]:

@@ -13,6 +13,7 @@ once, and answers from then on as if it had no rows; nothing else makes rows mis
 from __future__ import annotations
 
 import contextlib
+import importlib
 import sys
 import threading
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -40,6 +41,14 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 _THREADED_ROWS: Final = 250_000  # from here on decoding columns side by side pays
+
+
+def load() -> None:
+    """Import what reads and writes segments, which takes a tenth of a second and 40 MB.
+
+    The first read does it else, while somebody waits.
+    """
+    importlib.import_module("pyarrow.parquet")
 
 
 def release_memory() -> None:

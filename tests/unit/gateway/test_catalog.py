@@ -20,6 +20,7 @@ from gateway.policies import (
 )
 from tinyflux.batch import BatchBuilder, series_key
 from tinyflux.columnar.files import OsFiles
+from tinyflux.columnar.parquet import ParquetStorage
 from tinyflux.errors import CorruptionError, StorageClosed, StorageError, StorageLocked
 
 if TYPE_CHECKING:
@@ -192,6 +193,22 @@ def test_store_keeps_its_points_when_the_catalog_is_opened_again(tmp_path: Path)
     catalog.close()
     again = Catalog(tmp_path, Settings())
     assert again.storage("t").measurements() == ["cpu"]
+    again.close()
+
+
+def test_segments_are_seen_before_a_store_is_opened(tmp_path: Path) -> None:
+    catalog = Catalog(tmp_path, Settings())
+    catalog.create_database("t")
+    _write(catalog, "t")
+    assert not catalog.has_segments
+    store = catalog.storage("t")
+    assert isinstance(store, ParquetStorage)
+    store.flush()
+    catalog.close()
+
+    again = Catalog(tmp_path, Settings())
+    assert again.has_segments
+    assert not again.open_stores()
     again.close()
 
 
