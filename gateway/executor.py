@@ -31,6 +31,7 @@ from gateway.narrowing import is_enough, narrowed
 from gateway.ordering import having_rows, ordered
 from gateway.parts import GroupLimit, can_be_read_in_parts, limit_rows, opened, read_parts
 from gateway.planner import compile_select, plan, takes_windows
+from gateway.points import group_series
 from gateway.rows import Axis, Col, evaluate
 from gateway.sources import Snapshots, SubqueryReader, Table, resolve, tables_of
 from gateway.streams import axis_of, read_rows, read_streams
@@ -42,7 +43,7 @@ from tinyflux.columnar.base import ScanRequest
 from tinyflux.errors import LimitExceeded, QueryError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 
     from gateway.plan import Plan, Shape
     from gateway.points import Points
@@ -188,9 +189,8 @@ class _Run:
         made = plan(shape, [table.schema for table in tables])
         for table in reversed(tables) if select.descending else tables:
             self.session.interrupt.check()
-            groups = GroupLimit(select.slimit, select.soffset)
-            for answer in self._parts_of_table(made, table, groups):
-                yield groups.kept(answer), made.names()
+            for answer in self._groups_of_table(made, table):
+                yield answer, made.names()
 
     def run_to_write(self, select: ast.Select) -> Iterable[tuple[Answer, list[str]]]:
         """Return what a SELECT INTO writes, in parts where it can be read in parts."""
@@ -198,13 +198,55 @@ class _Run:
         is_whole = not (select.limit or select.offset)
         return self.run_in_parts(select) if in_parts and is_whole else self.run(select, None)
 
-    def _parts_of_table(self, made: Plan, table: Table, groups: GroupLimit) -> Iterator[Answer]:
+    def _groups_of_table(self, made: Plan, table: Table) -> Iterator[Answer]:
+        """Yield the groups that SLIMIT and SOFFSET leave.
+
+        They are counted in ascending order: where they are printed descending, which ones these are
+        is found out before.
+        """
+        select = made.shape.select
+        limit = GroupLimit(select.slimit, select.soffset)
+        if not select.descending or not (select.slimit or select.soffset):
+            for answer in self._parts_of_table(made, table, limit):
+                yield limit.kept(answer)
+        elif table.reader.can_stretch:
+            ascending = made.shape._replace(select=replace(select, descending=False))
+            wanted: set[tuple[str, ...]] = set()
+            for answer in self._parts_of_table(replace(made, shape=ascending), table, limit):
+                kept = limit.kept(answer)
+                wanted.update(kept.groups[group] for group, _ in kept.slices())
+            yield from self._parts_of_table(made, table, GroupLimit(0, 0), wanted)
+        else:
+            for answer in self._parts_of_table(made, table, limit):
+                yield answer.limit(0, 0, select.slimit, select.soffset)
+
+    def _parts_of_table(
+        self,
+        made: Plan,
+        table: Table,
+        groups: GroupLimit,
+        wanted: Container[tuple[str, ...]] | None = None,
+    ) -> Iterator[Answer]:
+        """Yield the answer over a table in parts, until there are groups enough.
+
+        Args:
+            made: The plan.
+            table: Of what.
+            groups: Knows when there are enough.
+            wanted: The groups to read; None is all.
+        """
         if not table.reader.can_stretch:
             answer = self._run_table(made, table)
             if answer is not None:
                 yield answer
             return
         scan = self._scan(made, table)
+        if wanted is not None:
+            series = scan.series
+            if series is None:
+                series = table.reader.series(table.name, scan.query)
+            rows = [group in wanted for group in group_series(series, made.dimensions)]
+            scan = replace(scan, series=series.take(np.array(rows, np.bool_)))
         if scan.start_ns <= scan.end_ns:
             for points in read_parts(made, table, scan, self.session):
                 answer = _answer(made, table.name, _from_points(made, points))

@@ -55,8 +55,6 @@ def can_be_read_in_parts(select: ast.Select) -> bool:
     return (
         select.target is None
         and not select.sort_fields
-        # Series are counted in ascending order, also when they are printed descending.
-        and not (select.descending and (select.slimit or select.soffset))
         # The first rows of a few points are found without reading all of them.
         and (not select.limit or select.limit + select.offset > MOST_NEEDED)
         and all(isinstance(source, ast.Measurement) for source in select.sources)
@@ -87,8 +85,10 @@ def read_parts(made: Plan, table: Table, scan: ScanRequest, session: Session) ->
 
 
 def _parts(made: Plan, table: Table, scan: ScanRequest, session: Session) -> Iterator[Points]:
-    series = table.reader.series(table.name, scan.query)
-    scan = replace(scan, series=series)
+    series = scan.series
+    if series is None:
+        series = table.reader.series(table.name, scan.query)
+        scan = replace(scan, series=series)
     counts = table.reader.row_counts(scan)
     held, part = _rows_of(_HELD, made, session), _rows_of(_PART, made, session)
     # A condition on fields may leave few of many rows: that shows when they are read.

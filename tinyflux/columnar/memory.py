@@ -200,8 +200,8 @@ class Memory:
             if left_s <= 0:
                 raise MemoryExceeded(
                     f"memory-bytes limit exceeded: about {held + n_bytes} bytes are needed at "
-                    f"once, and other queries hold too much of the {self.work_bytes} that "
-                    f"memory_bytes leaves to all: try again later, or {_CHEAPER}"
+                    f"once, and what runs holds too much of the {self.work_bytes} that "
+                    f"memory_bytes leaves to all queries: try again later, or {_CHEAPER}"
                 )
             self._changed.wait(min(left_s, _LOOK_S))
 

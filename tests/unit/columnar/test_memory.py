@@ -84,7 +84,7 @@ def test_default_is_positive_and_at_most_a_gigabyte() -> None:
 def test_claims_wait_for_one_another_and_are_refused_when_it_gets_long() -> None:
     memory = Memory(0, 0, 1000, wait_s=0.05)
     held = memory.claim(800)
-    with pytest.raises(LimitExceeded, match="other queries hold too much of the 1000 that"):
+    with pytest.raises(LimitExceeded, match="what runs holds too much of the 1000 that"):
         memory.claim(300)
     held.release()
     with memory.claim(300) as claim:
