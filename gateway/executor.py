@@ -22,6 +22,7 @@ from gateway.answers import Answer
 from gateway.budget import check_rows, check_series
 from gateway.conditions import compile_condition
 from gateway.errors import StatementError
+from gateway.expansion import Schema
 from gateway.forecast import with_forecasts
 from gateway.gaps import warnings_of
 from gateway.into import write_into
@@ -168,7 +169,10 @@ class _Run:
             joined = tables_of(_reader(shape, self._join))
             tables = [replace(table, is_join=True) for table in joined]
         if not any(table.is_subquery for table in tables):
-            return tables
+            if len(tables) < 2:
+                return tables
+            fields = Schema.union(table.schema for table in tables).fields
+            return [replace(table, other_fields=fields) for table in tables]
         names = list(_columns(shape.select))
         return [table.with_tags_as_fields(names) for table in tables]
 

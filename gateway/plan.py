@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from gateway.timerange import TimeRange
+    from tinyflux.batch import FieldType
     from tinyflux.windows import Windows
 
 
@@ -87,6 +88,8 @@ class Plan:
             wildcard counts as what it became: `last(*)` of one field keeps the time, of two not.
         beside: The names that stand beside a lone selector.
         has_forecasts: A column is a forecast: that counts the windows between those with a value.
+        leaf_types: What each of `leaves` gives, also of a measurement that has no such field; NONE
+            where no measurement of the query has it and the function does not say.
         having: Which rows of the answer stay, over the names of its columns; None is all.
         order: How they are sorted, by the names of its columns.
     """
@@ -101,6 +104,7 @@ class Plan:
     lone_selector: ast.Call | None = None
     beside: tuple[ast.VarRef, ...] = ()
     has_forecasts: bool = False
+    leaf_types: tuple[FieldType, ...] = ()
     having: ast.Expr | None = None
     order: tuple[ast.SortField, ...] = ()
 

@@ -17,7 +17,7 @@ from gateway.errors import StatementError
 from gateway.expansion import Schema, column_names, expand_dimensions, expand_fields
 from gateway.functions.registry import FORECASTS, Kind, is_kind
 from gateway.functions.transforms import READS_ONE_WINDOW_BEFORE
-from gateway.functions.types import type_of
+from gateway.functions.types import result_type, type_of
 from gateway.functions.validate import check_call
 from gateway.logic import both, calls_of, times_alone, walk
 from gateway.ordering import Names, resolve_having, resolve_order
@@ -127,21 +127,19 @@ def _shape(select: ast.Select, now_ns: int, within: Shape | None) -> Shape:
 def _skips_empty(select: ast.Select, calls: Iterable[ast.Call]) -> bool:
     """Return whether an empty window is no row of the answer, although nothing says fill(none).
 
-    Transformations give none, and INTO writes none. An empty window counts 0, and what is filled
-    with a number or the previous value is not empty.
+    Transformations give none, and INTO writes none, be it a count of 0; elsewhere an empty window
+    counts 0, and what is filled with a number or the previous value is not empty.
     """
-    return (
-        select.fill in {None, ast.Fill.NULL, ast.Fill.LINEAR}
-        and not any(call.name == "count" or call.name in FORECASTS for call in calls)
-        and not any(is_kind(call.name, Kind.ROWS) for call in calls)
-        and (
-            select.target is not None
-            or all(
-                is_kind(call.name, Kind.TRANSFORM)
-                for item in select.fields
-                for call in outermost_calls(item.expr)
-            )
-        )
+    if select.fill not in {None, ast.Fill.NULL, ast.Fill.LINEAR}:
+        return False
+    if any(call.name in FORECASTS or is_kind(call.name, Kind.ROWS) for call in calls):
+        return False
+    if select.target is not None:
+        return True
+    return not any(call.name == "count" for call in calls) and all(
+        is_kind(call.name, Kind.TRANSFORM)
+        for item in select.fields
+        for call in outermost_calls(item.expr)
     )
 
 
@@ -182,6 +180,7 @@ class _Resolved(NamedTuple):
     lone_selector: ast.Call | None
     beside: tuple[ast.VarRef, ...]
     has_forecasts: bool
+    leaf_types: tuple[FieldType, ...]
 
 
 def _resolve(
@@ -221,6 +220,7 @@ def _resolve(
         lone,
         () if lone is None else _beside(columns),
         has_forecasts(columns),
+        tuple(result_type(call, schema) for call in leaves),
     )
 
 

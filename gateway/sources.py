@@ -51,6 +51,7 @@ class Table:
         is_subquery: It is the answer of subqueries.
         tag_fields: Which of the fields are tags of a subquery.
         is_join: It is joined of several sources, of which one may lack a tag.
+        other_fields: Those of the tables beside it: in a condition they are fields here too.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Table:
     is_subquery: bool = False
     tag_fields: frozenset[str] = frozenset()
     is_join: bool = False
+    other_fields: Mapping[str, FieldType] = field(default_factory=dict)
 
     @property
     def missing_tag(self) -> str | None:
@@ -68,7 +70,9 @@ class Table:
     @property
     def condition_fields(self) -> dict[str, FieldType]:
         """The fields as a condition sees them: what is a tag is a tag there."""
-        fields = self.schema.fields
+        own, tags = self.schema.fields, self.schema.tags - self.schema.fields.keys()
+        others = {name: self.other_fields[name] for name in self.other_fields if name not in tags}
+        fields = {**others, **own}
         return {name: fields[name] for name in fields if name not in self.tag_fields}
 
     def with_tags_as_fields(self, names: Iterable[str]) -> Table:

@@ -309,8 +309,16 @@ class _Frame:
         shape = len(self.groups), self.size
         rows = np.logical_or.reduce([column.emits for column in leaves.values()]).reshape(shape)
         filled: dict[ast.Expr, Col] = {}
+        types: dict[ast.Expr, FieldType] = {}
+        types.update(zip(self.made.leaves, self.made.leaf_types, strict=True))
         for leaf, column in leaves.items():
-            kind, values = column.type or FieldType.FLOAT, column.values
+            kind, values = column.type, column.values
+            if not kind:  # what a measurement lacks
+                kind = types.get(leaf, FieldType.FLOAT)
+                values = values.astype(DTYPES[kind])
+            if not kind:  # what nothing has: nobody knows what the number would be
+                filled[leaf] = column
+                continue
             if mode is ast.Fill.NUMBER and kind in {FieldType.STRING, FieldType.BOOLEAN}:
                 kind, values = FieldType.STRING, values.astype(np.object_)
                 empty = rows.ravel() & ~column.valid

@@ -77,6 +77,15 @@ def _type_of_call(call: ast.Call, schema: Schema) -> FieldType:
     return function.output or given
 
 
+def result_type(call: ast.Call, schema: Schema) -> FieldType:
+    """Return the type of an aggregate or selector; NONE where only a field it lacks could say."""
+    function = FUNCTIONS.get(call.name) or INTERNAL[call.name]
+    target = call.args[0]
+    if isinstance(target, ast.VarRef) and target.cast in CASTS:
+        return function.output or CASTS[target.cast]
+    return function.output or type_of(target, schema)
+
+
 def _type_of_operation(expr: ast.BinaryExpr, schema: Schema) -> FieldType:
     left, right = type_of(expr.lhs, schema), type_of(expr.rhs, schema)
     kinds = {left, right}

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING
 import click
 
 from tests.conformance.cases import Case
+from tests.conformance.further_queries import FurtherStatements, other_lines
 from tests.conformance.random_queries import deletes, lines, overwriting
 from tests.conformance.replay import Client, difference
-from tests.conformance.wide_queries import WideStatements
 from tests.gateway_process import running_gateway
 from tests.oracle import running_influxd
 
@@ -48,14 +48,14 @@ class Differential:
             client.execute(f"DROP DATABASE {DATABASE}")
             client.execute(f"CREATE DATABASE {DATABASE}")
         written = lines(rng)
-        self._write(written)
-        yield from self._differences(WideStatements(rng))
+        self._write([*written, *other_lines(rng)])
+        yield from self._differences(FurtherStatements(rng))
         self._write(overwriting(rng, written))
-        yield from self._differences(WideStatements(rng))
+        yield from self._differences(FurtherStatements(rng))
         for text in deletes(rng):
             for client in self._clients:
                 client.send(query(text))
-        yield from self._differences(WideStatements(rng, has_deletes=True))
+        yield from self._differences(FurtherStatements(rng, has_deletes=True))
 
     def _write(self, written: Sequence[str]) -> None:
         if written:
@@ -63,7 +63,7 @@ class Differential:
             for client in self._clients:
                 assert client.send(case).status == 204
 
-    def _differences(self, statements: WideStatements) -> Iterator[str]:
+    def _differences(self, statements: FurtherStatements) -> Iterator[str]:
         for _ in range(STATEMENTS):
             case = query(statements.any())
             ours, theirs = (client.send(case) for client in self._clients)
