@@ -452,7 +452,7 @@ def _frame(
         numbers = numbers[(numbers >= first) & (numbers <= last)]
     elif not bounds.has_start or made.shape.skips_empty:
         first = max(first, min(int(windows[0]) for windows in found))
-    newest = max(int(windows[-1]) for windows in found)
+    newest = max((int(windows[-1]) for windows in found), default=last)
     if made.shape.skips_empty:
         last = min(last, newest)
     elif (
