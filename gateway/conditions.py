@@ -368,13 +368,21 @@ class RowCondition:
 
 @dataclass(frozen=True, slots=True)
 class TagCondition:
-    """A comparison over the tag set of one point; a missing tag is the empty text."""
+    """A comparison over the tag set of one point.
+
+    A missing tag is the empty text, but where two are compared: it equals none, not even another
+    missing one, and differs from all. So `host = "a"`, which means a tag a, finds nothing.
+    """
 
     expr: Computed
 
     def __call__(self, tags: Mapping[str, str | None]) -> bool:
         """Return whether the tags of a point pass."""
         known = {name: tags.get(name) or "" for name in _names(self.expr)}
+        match self.expr:
+            case ast.BinaryExpr("=" | "!=" as op, ast.VarRef(left), ast.VarRef(right)):
+                is_equal = known[left] == known[right] != ""
+                return is_equal is (op == "=")
         return evaluate(self.expr, known) is True
 
 
