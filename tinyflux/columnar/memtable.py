@@ -29,6 +29,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
@@ -52,8 +53,8 @@ _FAN: Final = 8
 _BY_READERS: Final = (0, 1 << 9, 1 << 12)  # rows
 _BY_WRITER: Final = (1 << 12, 1 << 15, 1 << 18)
 # The writer tidies what was read within so long, when so many points wait, or more if they are of
-# many measurements, each of which costs some calls.
-_LIVELY_S: Final = 1.0
+# many measurements, each of which costs some calls. Dashboards ask again every 5 to 60 seconds.
+_LIVELY_S: Final = 70.0
 _TIDY_POINTS: Final = 4096
 _TIDY_POINTS_A_TABLE: Final = 64
 _MOMENT_S: Final = 0.002  # that everybody may wait for a lock
@@ -130,11 +131,6 @@ class Table:
         with _held(self._lock):
             runs, older = self._sorted
         return Table(runs, (*older, *pieces))
-
-    @property
-    def is_read(self) -> bool:
-        """Return whether somebody has asked for the rows."""
-        return bool(self._sorted.runs)
 
     def runs(self, *, overwrite: bool) -> tuple[Run, ...]:
         """Return the rows as sorted runs, oldest first."""
@@ -238,9 +234,16 @@ class Memtable:
     Args:
         shapes: The shapes that blocks refer to; a list the writer appends to.
         overwrite: Whether points of equal series and time become one.
+        read_s: When each measurement, by its number, was read last, of `time.monotonic`.
     """
 
-    def __init__(self, shapes: Sequence[Shape], *, overwrite: bool) -> None:
+    def __init__(
+        self,
+        shapes: Sequence[Shape],
+        *,
+        overwrite: bool,
+        read_s: Mapping[int, float] = MappingProxyType({}),
+    ) -> None:
         self.n_points = 0
         self.n_bytes = 0
         self._shapes = shapes
@@ -249,8 +252,14 @@ class Memtable:
         self._state_lock = threading.Lock()  # for a few instructions only
         self._group_lock = threading.Lock()
         self._tidy_lock = threading.Lock()
-        self._read_s = -math.inf  # when somebody read last, of `time.monotonic`
+        self._read_s = dict(read_s)
+        self._last_read_s = max(self._read_s.values(), default=-math.inf)
         self._arrived = 0  # points distributed so far
+
+    @property
+    def read_s(self) -> Mapping[int, float]:
+        """When each measurement, by its number, was read last: for the memtable that comes next."""
+        return self._read_s
 
     def append(self, block: Block) -> None:
         """Add the points of a batch."""
@@ -266,14 +275,14 @@ class Memtable:
 
     def runs(self, view: MemtableView, measurement: int) -> tuple[Run, ...]:
         """Return the rows of a measurement (its number) in a view as sorted runs, oldest first."""
-        self._read_s = time.monotonic()
+        self._read_s[measurement] = self._last_read_s = time.monotonic()
         with _held(self._group_lock):
             table = self._tables(view).get(measurement)
         return () if table is None else table.runs(overwrite=self._overwrite)
 
     def tidy(self) -> None:
         """Do what readers would have to do, if there were some lately. Called between writes."""
-        if time.monotonic() - self._read_s > _LIVELY_S:
+        if time.monotonic() - self._last_read_s > _LIVELY_S:
             return
         if self._tidy_lock.acquire(blocking=False):  # one is enough
             try:
@@ -289,8 +298,9 @@ class Memtable:
         if sum(map(len, blocks)) >= least:
             with self._group_lock:
                 tables = self._tables(self.view())
-            for table in tables.values():
-                if table.is_read:
+            since_s = time.monotonic() - _LIVELY_S
+            for number, table in tables.items():
+                if self._read_s.get(number, -math.inf) > since_s:
                     table.runs(overwrite=self._overwrite)
 
     def _merge_long(self) -> None:

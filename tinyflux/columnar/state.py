@@ -24,7 +24,7 @@ from tinyflux.columnar.snapshot import Snapshot
 from tinyflux.errors import StorageClosed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from tinyflux.columnar.deletion import Mask
     from tinyflux.columnar.memory import Memory
@@ -83,7 +83,7 @@ class State:
         self._overwrite = overwrite
         self._memory = memory
         self._visible = threading.Lock()
-        self.layers = Layers(SegmentLayer(), (), self._new_memtable())
+        self.layers = Layers(SegmentLayer(), (), self._new_memtable({}))
 
     def check_open(self) -> None:
         """Raise StorageClosed once the store is closed."""
@@ -231,7 +231,7 @@ class State:
         segments, frozen, memtable = self.layers
         frozen = (*frozen, memtable)
         views = [table.view() for table in frozen]
-        self.layers = Layers(segments, frozen, self._new_memtable())
+        self.layers = Layers(segments, frozen, self._new_memtable(memtable.read_s))
         return views
 
     def thaw(self) -> None:
@@ -244,9 +244,9 @@ class State:
         if self.segments is not None:
             self.layers = self.layers._replace(segments=self.segments.layer)
 
-    def _new_memtable(self) -> Memtable:
+    def _new_memtable(self, read_s: Mapping[int, float]) -> Memtable:
         self.memtable_since = time.monotonic()
-        return Memtable(self.intake.shapes, overwrite=self._overwrite)
+        return Memtable(self.intake.shapes, overwrite=self._overwrite, read_s=read_s)
 
     def _drop(self, measurement: str) -> None:
         view = self.index.view()

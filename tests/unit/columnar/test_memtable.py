@@ -11,12 +11,16 @@ import pytest
 from tinyflux.batch import BatchBuilder, FieldType, series_key
 from tinyflux.columnar import memtable as memtable_module
 from tinyflux.columnar.allowance import TooMuch, at_most
+from tinyflux.columnar.base import ScanRequest
 from tinyflux.columnar.intake import Intake
 from tinyflux.columnar.memtable import Memtable, MemtableView, Table
+from tinyflux.columnar.parquet import ParquetStorage
 from tinyflux.columnar.scan import arrange, merge_runs
 from tinyflux.columnar.series import SeriesIndex
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tinyflux.columnar.scan import Run
 
 
@@ -136,6 +140,26 @@ def test_the_writer_sorts_and_merges_what_somebody_reads() -> None:
     assert len(writer.runs("cpu")) <= 16
     merged = merge_runs(writer.runs("cpu"), overwrite=True)
     assert merged.times.tolist() == list(range(5000))
+
+
+def test_the_writer_sorts_what_was_read_in_the_memtable_before(tmp_path: Path) -> None:
+    builder = BatchBuilder()
+    for time in range(5000):
+        builder.add(series_key(("cpu", "mem")[time % 2], []), time, [("a", time)])
+    batch = builder.build()
+    storage = ParquetStorage(tmp_path)
+    storage.append_batch(batch)
+    list(storage.scan(ScanRequest("cpu")))
+    storage.flush()  # which reads all of the memtable, and begins another one
+    storage.append_batch(batch)
+    memtable = storage._state.layers.memtable
+    memtable.tidy()
+    tables, waiting = memtable._state
+    storage.close()
+    assert not waiting
+    cpu, mem = (tables[number]._sorted for number in sorted(tables))
+    assert not cpu.pieces
+    assert mem.pieces
 
 
 def test_readers_see_all_that_was_written_while_the_writer_tidies(
