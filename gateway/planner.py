@@ -124,7 +124,7 @@ def _shape(select: ast.Select, now_ns: int, within: Shape | None) -> Shape:
     )
 
 
-def _skips_empty(select: ast.Select, calls: Iterable[ast.Call]) -> bool:
+def _skips_empty(select: ast.Select, calls: Sequence[ast.Call]) -> bool:
     """Return whether an empty window is no row of the answer, although nothing says fill(none).
 
     Transformations give none, and INTO writes none, be it a count of 0; elsewhere an empty window
@@ -132,7 +132,7 @@ def _skips_empty(select: ast.Select, calls: Iterable[ast.Call]) -> bool:
     """
     if select.fill not in {None, ast.Fill.NULL, ast.Fill.LINEAR}:
         return False
-    if any(call.name in FORECASTS or is_kind(call.name, Kind.ROWS) for call in calls):
+    if any(call.name in FORECASTS for call in calls) or _rows_call(calls) is not None:
         return False
     if select.target is not None:
         return True

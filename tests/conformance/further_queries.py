@@ -149,7 +149,9 @@ class FurtherStatements(WideStatements):
             dims = self.rng.choice(("", "GROUP BY *", "GROUP BY h, r"))
             select = f"SELECT {columns} INTO written FROM m {self._where(self._range())} {dims}"
         else:
-            columns = self.rng.choice(("mean(f)", "max(f) AS x, count(i)", "first(s)", "sum(i)"))
+            columns = self.rng.choice(
+                ("mean(f)", "max(f) AS x, count(i)", "first(s)", "sum(i)", "count(distinct(i))")
+            )
             tags = self.rng.choice(("", ", h", ", *"))
             fill = self.rng.choice(("", "fill(none)", "fill(0)"))
             fill = "" if "(s)" in columns else fill
