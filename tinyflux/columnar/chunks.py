@@ -46,7 +46,7 @@ class ChunkCache:
     def __init__(self, max_bytes: int = DEFAULT_CHUNK_BYTES) -> None:
         self.max_bytes = max_bytes
         self.n_bytes = 0
-        self.ahead = ReadAhead(max_bytes)
+        self.ahead = ReadAhead(max_bytes, self.has_room)
         self._bound = max_bytes
         self._things: OrderedDict[ChunkKey, tuple[object, int]] = OrderedDict()
         self._lock = threading.Lock()
@@ -55,6 +55,10 @@ class ChunkCache:
     def read_bytes(self) -> int:
         """How much should be decoded at a time."""
         return max(self.max_bytes // 8, _MIN_READ_BYTES)
+
+    def has_room(self, n_bytes: int) -> bool:
+        """Return whether so much could be kept without letting go of anything."""
+        return self.n_bytes + n_bytes <= self._bound
 
     def __len__(self) -> int:
         return len(self._things)

@@ -467,7 +467,9 @@ class Segment:
                         self._cache.put((self._key, group, name), chunk)
                         found[name][group] = chunk
                 # Last: chunks that came behind the whole column would stay beside it.
-                self._cache.ahead.missed(self._key, lacking, 9 * len(self), self._read_rest)
+                self._cache.ahead.missed(
+                    self._key, lacking, 9 * len(self), self._read_rest, layout.fields
+                )
         return {name: [found[name][group] for group in places] for name in names}
 
     def _whole(self, names: Sequence[str]) -> dict[str, list[FieldColumn]] | None:

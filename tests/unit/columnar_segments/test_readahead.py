@@ -28,7 +28,7 @@ def wait_until(holds: Callable[[], bool]) -> None:
 
 
 def test_columns_are_read_once_they_were_missed_twice() -> None:
-    ahead, read = ReadAhead(800), list[list[str]]()
+    ahead, read = ReadAhead(800, lambda _: False), list[list[str]]()
     is_read = threading.Event()
 
     def read_rest(names: Sequence[str]) -> None:
@@ -49,7 +49,7 @@ def test_columns_are_read_once_they_were_missed_twice() -> None:
 
 def test_column_that_would_fill_the_cache_is_not_read() -> None:
     read = list[str]()
-    ahead = ReadAhead(800)
+    ahead = ReadAhead(800, lambda _: False)
     for _ in range(3):
         ahead.missed("segment", ["a"], 101, read.extend)
     assert not ahead._waiting
@@ -57,7 +57,7 @@ def test_column_that_would_fill_the_cache_is_not_read() -> None:
 
 
 def test_reading_goes_on_behind_what_cannot_be_read() -> None:
-    ahead, is_read = ReadAhead(800), threading.Event()
+    ahead, is_read = ReadAhead(800, lambda _: False), threading.Event()
 
     def fail(_: Sequence[str]) -> None:
         raise OSError("gone")
@@ -75,11 +75,34 @@ def test_columns_of_a_segment_are_decoded_to_their_end(make_segment: MakeSegment
     segment = make_segment(run, group_rows=100, cache=cache)
     for start in (0, 300):
         segment.read(run.ids, start, start + 9, ("v",))
-    wait_until(lambda: len(cache) == 1 + 2)  # the footer; time and v, whole
+    wait_until(lambda: len(cache) == 1 + 3)  # the footer; time, v and then w, whole
     segment.path.unlink()
     for start, end in ((0, n), (150, 349), (n - 1, n)):
-        found = segment.read(run.ids, start, end, ("v",))
-        assert found.columns["v"].values.tolist() == list(range(n))[start : end + 1]
+        found = segment.read(run.ids, start, end, ("v", "w"))
+        for name in ("v", "w"):
+            assert found.columns[name].values.tolist() == list(range(n))[start : end + 1]
+
+
+def test_columns_nobody_asked_for_are_read_last_and_into_free_room_only() -> None:
+    read, may_read, room = list[list[str]](), threading.Event(), [2]
+
+    def has_room(_: int) -> bool:
+        room[0] -= 1
+        return room[0] >= 0
+
+    def read_rest(names: Sequence[str]) -> None:
+        assert may_read.wait(10)
+        read.append(sorted(names))
+
+    ahead = ReadAhead(800, has_room)
+    for segment in ("one", "two"):
+        for _ in range(2):
+            ahead.missed(segment, ["a"], 100, read_rest, ["b", "c", "d"])
+    may_read.set()
+    wait_until(lambda: not ahead._is_working)
+    assert read[:2] == [["a"], ["a"]]
+    assert len(read) == 2 + 2
+    assert not ahead._others
 
 
 def test_segment_that_was_replaced_is_not_read_ahead(make_segment: MakeSegment) -> None:
