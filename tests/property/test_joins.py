@@ -75,7 +75,7 @@ CONDITIONS: dict[str, Callable[[dict[str, str], dict[str, float]], bool]] = {
     ),
     " WHERE NOT (h IN ('p', 'x'))": lambda tags, _: tags.get("h") != "p",
     " WHERE h LIKE '%'": lambda _tags, _values: True,
-    " WHERE h = i": lambda tags, _: tags.get("h", "") == tags.get("i", ""),
+    " WHERE h = i": lambda tags, _: tags.get("h", "") == tags.get("i", "") != "",
 }
 
 
