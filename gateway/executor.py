@@ -27,7 +27,7 @@ from gateway.forecast import with_forecasts
 from gateway.gaps import warnings_of
 from gateway.into import write_into
 from gateway.joins import join
-from gateway.logic import calls_of, walk
+from gateway.logic import calls_of, has_interval, walk
 from gateway.narrowing import is_enough, narrowed
 from gateway.ordering import having_rows, ordered
 from gateway.parts import GroupLimit, can_be_read_in_parts, limit_rows, opened, read_parts
@@ -246,9 +246,7 @@ class _Run:
             return
         scan = self._scan(made, table)
         if wanted is not None:
-            series = scan.series
-            if series is None:
-                series = table.reader.series(table.name, scan.query)
+            series = table.series(scan)
             rows = [group in wanted for group in group_series(series, made.dimensions)]
             scan = replace(scan, series=series.take(np.array(rows, np.bool_)))
         if scan.start_ns <= scan.end_ns:
@@ -438,6 +436,5 @@ def _columns(select: ast.Select) -> Iterator[str]:
 
 
 def _has_windows(select: ast.Select, outer: Shape) -> bool:
-    has_own = any(isinstance(d, ast.Call) and d.name == "time" for d in select.dimensions)
     calls = [call for item in select.fields for call in calls_of(item.expr)]
-    return any(map(takes_windows, calls)) and (has_own or outer.windows is not None)
+    return any(map(takes_windows, calls)) and (has_interval(select) or outer.windows is not None)

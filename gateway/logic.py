@@ -50,6 +50,11 @@ def calls_of(expr: ast.Expr) -> Iterator[ast.Call]:
     return (part for part in walk(expr) if isinstance(part, ast.Call))
 
 
+def has_interval(select: ast.Select) -> bool:
+    """Return whether a statement says GROUP BY time(..), whatever is in it."""
+    return any(isinstance(dim, ast.Call) and dim.name == "time" for dim in select.dimensions)
+
+
 def is_time(expr: ast.Expr) -> bool:
     """Return whether an expression is the time of a point."""
     return isinstance(expr, ast.VarRef) and expr.name.lower() == "time"

@@ -73,10 +73,7 @@ def is_enough(answer: Answer, made: Plan, table: Table, scan: ScanRequest) -> bo
         return False
     if not made.dimensions:
         return True
-    series = scan.series
-    if series is None:
-        series = table.reader.series(table.name, scan.query)
-    return len(set(group_series(series, made.dimensions))) == len(answer.groups)
+    return len(set(group_series(table.series(scan), made.dimensions))) == len(answer.groups)
 
 
 def _may_be_narrowed(made: Plan) -> bool:

@@ -85,10 +85,8 @@ def read_parts(made: Plan, table: Table, scan: ScanRequest, session: Session) ->
 
 
 def _parts(made: Plan, table: Table, scan: ScanRequest, session: Session) -> Iterator[Points]:
-    series = scan.series
-    if series is None:
-        series = table.reader.series(table.name, scan.query)
-        scan = replace(scan, series=series)
+    series = table.series(scan)
+    scan = replace(scan, series=series)
     counts = table.reader.row_counts(scan)
     held, part = _rows_of(_HELD, made, session), _rows_of(_PART, made, session)
     # A condition on fields may leave few of many rows: that shows when they are read.

@@ -19,7 +19,7 @@ from gateway.functions.registry import FORECASTS, Kind, is_kind
 from gateway.functions.transforms import READS_ONE_WINDOW_BEFORE
 from gateway.functions.types import result_type, type_of
 from gateway.functions.validate import check_call
-from gateway.logic import both, calls_of, times_alone, walk
+from gateway.logic import both, calls_of, has_interval, times_alone, walk
 from gateway.ordering import Names, resolve_having, resolve_order
 from gateway.plan import OutputColumn, Plan, Shape, has_forecasts, outermost_calls, streams_of
 from gateway.timerange import ALWAYS, TimeRange, split_condition
@@ -387,11 +387,8 @@ def _is_time(expr: ast.Expr) -> bool:
 def _check_grouping(
     select: ast.Select, calls: Sequence[ast.Call], windows: Windows | None, *, is_raw: bool
 ) -> None:
-    has_interval = windows is not None or any(
-        isinstance(d, ast.Call) and d.name == "time" for d in select.dimensions
-    )
     if is_raw:
-        if has_interval:
+        if windows is not None or has_interval(select):
             raise StatementError("GROUP BY requires at least one aggregate function")
         if select.fill is ast.Fill.LINEAR or (select.fill is ast.Fill.NONE and not is_join(select)):
             raise StatementError(f"fill({select.fill}) must be used with a function")

@@ -78,11 +78,11 @@ def read_points(made: Plan, table: Table, scan: ScanRequest, session: Session) -
     """
     if n_rows := _needed(made, table):
         limited = replace(scan, limit=-n_rows if made.shape.select.descending else n_rows)
-        if scan.query is not None and needs_rows(scan.query) and table.reader.can_stretch:
-            found = _read_nearest(n_rows, made, table, limited, session)
-            if found is not None:
-                return found
-        points, is_enough = _read(made, table, limited, session)
+        if scan.query is not None and needs_rows(scan.query):  # no reader heeds a limit then
+            points = _read_nearest(n_rows, made, table, limited, session)
+            is_enough = points is not None
+        else:
+            points, is_enough = _read(made, table, limited, session)
         if is_enough:
             return points
     return _read(made, table, scan, session)[0]
@@ -201,9 +201,11 @@ def _read_nearest(
     How many points have to be read until so many of them match shows when they are read. Where
     matching ones are rare all must be, so they are looked for in few before.
     """
-    scan = replace(scan, series=table.reader.series(table.name, scan.query))
-    assert scan.series is not None
-    n_groups = len(set(group_series(scan.series, made.dimensions)))
+    if not table.reader.can_stretch:
+        return None
+    series = table.series(scan)
+    scan = replace(scan, series=series)
+    n_groups = len(set(group_series(series, made.dimensions)))
     n_points = int(table.reader.row_counts(scan).sum())
     for size in _STRETCHES:
         if n_points < _WORTH_IT * size:

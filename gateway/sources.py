@@ -75,6 +75,10 @@ class Table:
         fields = {**others, **own}
         return {name: fields[name] for name in fields if name not in self.tag_fields}
 
+    def series(self, scan: ScanRequest) -> SeriesSet:
+        """Return the series of a scan of it: those it names, or else all that can match."""
+        return self.reader.series(self.name, scan.query) if scan.series is None else scan.series
+
     def with_tags_as_fields(self, names: Iterable[str]) -> Table:
         """Return the table with those of its tags as fields too, as influxd reads a subquery's."""
         tags = frozenset(names) & self.schema.tags - self.schema.fields.keys()
@@ -336,7 +340,8 @@ class UnionReader(_FrameReader):
 
     def scan(self, request: ScanRequest) -> Iterator[Frame]:
         """Yield the matching rows of every source."""
-        whole = replace(request, query=None, fields=None, series=None)
+        limit = 0 if request.query else request.limit  # the first rows may be no matching ones
+        whole = replace(request, query=None, fields=None, series=None, limit=limit)
         for number, reader in enumerate(self.readers):
             for frame in reader.scan(whole):
                 found = _matching(_renumbered(frame, number), request.query)

@@ -156,7 +156,7 @@ class _Frame:
         groups: Sorted.
         numbers: int64[w], the numbers of the windows, ascending; under `fill(none)` not of all.
         in_range: bool[w]; false for the window that only transformations read.
-        is_all_in_range: None is.
+        is_all_in_range: It is true everywhere.
     """
 
     made: Plan
@@ -399,7 +399,7 @@ class _Frame:
 
 def _tag_column(ids: Int64s, valid: Bools, key: str, table: Table, scan: ScanRequest) -> Col:
     """Return a tag of each of these series as text that emits no rows by itself."""
-    series = table.reader.series(table.name, scan.query)
+    series = table.series(scan)
     values = np.full(len(ids), None, np.object_)
     shown, nowhere = np.zeros((2, len(ids)), np.bool_)
     column = series.columns.get(key)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from gateway.errors import StatementError
 from gateway.functions.registry import FORECASTS, FUNCTIONS, Function, Kind
 from gateway.functions.technical import INDICATORS
+from gateway.logic import has_interval
 from grammar import ast
 from grammar.printer import to_influxql
 
@@ -81,13 +82,9 @@ def _check_target(call: ast.Call, function: Function, select: ast.Select) -> Non
                 return
             if call.name == "count" and name == "distinct":
                 return
-        case _ if function.kind is Kind.TRANSFORM and _has_interval(select):
+        case _ if function.kind is Kind.TRANSFORM and has_interval(select):
             raise StatementError(f"aggregate function required inside the call to {call.name}")
     raise StatementError(f"expected field argument in {call.name}()")
-
-
-def _has_interval(select: ast.Select) -> bool:
-    return any(isinstance(dim, ast.Call) and dim.name == "time" for dim in select.dimensions)
 
 
 def _check_unit(call: ast.Call, _select: ast.Select) -> None:

@@ -10,13 +10,19 @@ from hypothesis import given, strategies as st
 
 from gateway import points
 from gateway.answers import Answer
+from gateway.catalog import Catalog
+from gateway.config import Settings
+from gateway.executor import run_select
+from gateway.lineprotocol.parser import parse as parse_lines
+from gateway.session import Session
+from grammar import ast
+from grammar.parser import parse
 from tests.selecting import selecting_from
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from gateway.plan import Plan
-    from gateway.session import Session
     from gateway.sources import Table
     from tests.selecting import Rows
     from tinyflux.columnar.base import ScanRequest
@@ -112,6 +118,20 @@ def test_no_more_is_read_than_has_enough_that_match(
     monkeypatch.setattr(points, "_read", noted)
     assert rows("SELECT v FROM m WHERE v > 3 LIMIT 2") == [(None, [[4, 4], [5, 5]])]
     assert [len(read), read[0] < 12] == [1, True]
+
+
+def test_several_stores_are_read_as_far_as_something_matches() -> None:
+    catalog = Catalog(None, Settings())
+    for name, first in (("d", 1), ("e", 100)):
+        catalog.create_database(name)
+        lines = "\n".join(f"m v={n}i {n}" for n in range(first, first + 99))
+        catalog.storage(name).append_batch(parse_lines(lines.encode(), now_ns=0).batch)
+    (select,) = parse("SELECT v FROM d..m, e..m WHERE v > 90 LIMIT 3")
+    assert isinstance(select, ast.Select)
+    [series] = run_select(select, Session(catalog, Settings(), 0, "d"))
+    times, values = series.cells()
+    assert list(times.values) == list(values.values) == [91, 92, 93]  # type: ignore[union-attr]
+    catalog.close()
 
 
 def test_fill_previous_sees_the_rows_before_the_limit(rows: Rows) -> None:
